@@ -1,0 +1,50 @@
+// Package oauth is the vocabulary of the protocol: the names that go over the wire, the one error type, the
+// answer of the token endpoint and the metadata document. It does nothing by itself and imports nothing but the
+// standard library.
+package oauth
+
+// GrantType names what is presented at the token endpoint.
+type GrantType string
+
+// The grant types that Obolus knows.
+const (
+	GrantTokenExchange     GrantType = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693 section 2.1
+	GrantAuthorizationCode GrantType = "authorization_code"                              // RFC 6749 section 4.1.3
+)
+
+// TokenType names the kind of a presented or issued token, RFC 8693 section 3.
+type TokenType string
+
+// The token types of RFC 8693 and of the drafts we answer to.
+const (
+	TypeAccessToken  TokenType = "urn:ietf:params:oauth:token-type:access_token"
+	TypeRefreshToken TokenType = "urn:ietf:params:oauth:token-type:refresh_token"
+	TypeIDToken      TokenType = "urn:ietf:params:oauth:token-type:id_token"
+	TypeJWT          TokenType = "urn:ietf:params:oauth:token-type:jwt"
+	TypeSAML1        TokenType = "urn:ietf:params:oauth:token-type:saml1"
+	TypeSAML2        TokenType = "urn:ietf:params:oauth:token-type:saml2"
+	TypeTxnToken     TokenType = "urn:ietf:params:oauth:token-type:txn_token"
+)
+
+// AssertionJWT is the only client_assertion_type that is read, RFC 7523 section 2.2.
+const AssertionJWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// AuthMethod is how a client authenticates at the token endpoint, RFC 7591 section 2.
+type AuthMethod string
+
+// The client authentication methods. AuthNone is for public clients, which cannot exchange.
+const (
+	AuthPrivateKeyJWT AuthMethod = "private_key_jwt"
+	AuthSecretBasic   AuthMethod = "client_secret_basic"
+	AuthSecretPost    AuthMethod = "client_secret_post"
+	AuthNone          AuthMethod = "none"
+)
+
+// Values of token_type in an answer: RFC 6750, RFC 9449 section 5.
+const (
+	Bearer = "Bearer"
+	DPoP   = "DPoP"
+)
+
+// ModeRedeem is the value of the claim txn_mode in a token that a resource server must redeem.
+const ModeRedeem = "redeem"
