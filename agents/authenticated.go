@@ -1,0 +1,109 @@
+package agents
+
+import (
+	"time"
+
+	"obolus/oauth"
+)
+
+// Credentials are what a client presented, taken apart at the door: exactly one mechanism.
+type Credentials struct {
+	Method    oauth.AuthMethod
+	ClientID  string // of Basic, of the body, or the unverified sub of the assertion
+	Secret    string
+	Assertion string
+}
+
+// Presented is a client whose credential was checked against a known form of its registration, and whose
+// assertion is not yet spent. It must be settled, alone or together with what else a request reads, before anything is
+// done for it. Only Authenticator makes one.
+type Presented struct {
+	id       string
+	known    party     // the registration the credential was checked against
+	version  uint64    // of that registration
+	jti      string    // of the assertion; empty for other mechanisms
+	expires  time.Time // of the assertion
+	issued   time.Time // of the assertion; zero: it did not say
+	creds    Credentials
+	verified bool
+}
+
+// ClientID is who presents itself.
+func (p Presented) ClientID() string { return p.id }
+
+// Authenticated is a client or agent that has proved to be itself in this request. Only Authenticator makes one.
+type Authenticated struct {
+	party   party
+	method  oauth.AuthMethod
+	expires time.Time
+}
+
+// party is either an agent or another client.
+type party struct {
+	agent  *Agent
+	client *Client
+}
+
+// ID is the client id.
+func (a Authenticated) ID() string { return a.party.id() }
+
+// Agent gives the registration of an agent, if the client is one.
+func (a Authenticated) Agent() (Agent, bool) {
+	if a.party.agent == nil {
+		return Agent{}, false
+	}
+	return *a.party.agent, true
+}
+
+// Client gives the registration of a client that is no agent.
+func (a Authenticated) Client() (Client, bool) {
+	if a.party.client == nil {
+		return Client{}, false
+	}
+	return *a.party.client, true
+}
+
+// Public says that the client has named itself only and proved nothing.
+func (a Authenticated) Public() bool { return a.method == oauth.AuthNone }
+
+// Expires is when the credential that was shown ends; zero: it does not.
+func (a Authenticated) Expires() time.Time { return a.expires }
+
+// MayUse says whether the client is registered for a grant type.
+func (a Authenticated) MayUse(g oauth.GrantType) bool { return a.party.mayUse(g) }
+
+func (p party) id() string {
+	switch {
+	case p.agent != nil:
+		return p.agent.ID
+	case p.client != nil:
+		return p.client.ID
+	default:
+		return ""
+	}
+}
+
+func (p party) mayUse(g oauth.GrantType) bool {
+	if p.agent != nil {
+		return g == oauth.GrantTokenExchange
+	}
+	if p.client == nil {
+		return false
+	}
+	for _, have := range p.client.GrantTypes {
+		if have == g {
+			return true
+		}
+	}
+	return false
+}
+
+func (p party) credential() Credential {
+	if p.agent != nil {
+		return p.agent.Credential
+	}
+	if p.client != nil {
+		return p.client.Credential
+	}
+	return Credential{}
+}

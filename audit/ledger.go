@@ -1,0 +1,185 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"obolus/store"
+)
+
+// Ledger reads what was recorded.
+type Ledger struct{ records store.Engine }
+
+// NewLedger reads from records.
+func NewLedger(records store.Engine) *Ledger { return &Ledger{records: records} }
+
+// Filter selects events: all members that are set must match. At most one of Txn, User and Actor is looked up; the others
+// are compared.
+type Filter struct {
+	Txn, User, Actor string
+	Kind             Kind
+	After            uint64 // only events with a higher number
+	Limit            int    // 1 to 1000; zero: 100
+}
+
+// Events returns the matching events in the order they happened.
+func (l *Ledger) Events(ctx context.Context, f Filter) ([]Event, error) {
+	if f.Limit <= 0 || f.Limit > 1000 {
+		f.Limit = 100
+	}
+	prefix := f.prefix()
+	after := prefix + fmt.Sprintf("%020d", f.After)
+	var found []Event
+	for len(found) < f.Limit {
+		recs, err := l.records.List(ctx, partition, after, 500)
+		if err != nil {
+			return nil, err
+		}
+		names := make([]store.Key, 0, len(recs))
+		for _, rec := range recs {
+			if !strings.HasPrefix(rec.Name, prefix) {
+				break
+			}
+			after = rec.Name
+			names = append(names, store.Key{Partition: partition, Name: "e/" + rec.Name[len(prefix):]})
+		}
+		if found, err = l.match(ctx, f, names, found); err != nil {
+			return nil, err
+		}
+		if len(names) < 500 {
+			break
+		}
+	}
+	return found, nil
+}
+
+// Latest returns the newest matching events, newest first.
+func (l *Ledger) Latest(ctx context.Context, f Filter) ([]Event, error) {
+	limit := f.Limit
+	if limit <= 0 || limit > 1000 {
+		limit = 100
+	}
+	f.Limit = 1000
+	var last []Event
+	for {
+		events, err := l.Events(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		last = append(last, events...)
+		if len(last) > limit {
+			last = last[len(last)-limit:]
+		}
+		if len(events) < f.Limit {
+			break
+		}
+		f.After = events[len(events)-1].Seq
+	}
+	for i, j := 0, len(last)-1; i < j; i, j = i+1, j-1 {
+		last[i], last[j] = last[j], last[i]
+	}
+	return last, nil
+}
+
+// Verify walks the whole chain and returns how many events it holds, or the first one that does not fit.
+func (l *Ledger) Verify(ctx context.Context, progress func(seq uint64)) (uint64, error) {
+	end := head{}
+	for {
+		events, err := l.Events(ctx, Filter{After: end.Seq, Limit: 500})
+		if err != nil {
+			return end.Seq, err
+		}
+		for _, e := range events {
+			sum, err := e.sum()
+			if err != nil || sum != e.Hash || e.Prev != end.Hash || e.Seq != end.Seq+1 {
+				return end.Seq, fmt.Errorf("event %d does not follow event %d: the ledger was changed or is incomplete", e.Seq, end.Seq)
+			}
+			end = head{Seq: e.Seq, Hash: e.Hash}
+		}
+		progress(end.Seq)
+		if len(events) < 500 {
+			return l.checkEnd(ctx, end)
+		}
+	}
+}
+
+// checkEnd compares the last event with the remembered end, so that cutting events off the end is noticed too.
+func (l *Ledger) checkEnd(ctx context.Context, end head) (uint64, error) {
+	recs, err := store.Read(ctx, l.records, store.Key{Partition: partition, Name: headName})
+	if err != nil {
+		return end.Seq, err
+	}
+	var kept head
+	if recs[0].Exists() {
+		if err := json.Unmarshal(recs[0].Value, &kept); err != nil {
+			return end.Seq, err
+		}
+	}
+	if kept.Seq < end.Seq || kept.Seq == end.Seq && kept.Hash != end.Hash {
+		return end.Seq, fmt.Errorf("the ledger ends at event %d but remembers event %d as its last", end.Seq, kept.Seq)
+	}
+	if kept.Seq > end.Seq {
+		more, err := l.Events(ctx, Filter{After: end.Seq, Limit: 1})
+		if err == nil && len(more) == 0 {
+			return end.Seq, fmt.Errorf("events %d to %d are missing from the end of the ledger", end.Seq+1, kept.Seq)
+		}
+	}
+	return end.Seq, nil
+}
+
+func (l *Ledger) match(ctx context.Context, f Filter, names []store.Key, found []Event) ([]Event, error) {
+	if len(names) == 0 {
+		return found, nil
+	}
+	recs, err := store.Read(ctx, l.records, names...)
+	if err != nil {
+		return nil, err
+	}
+	for _, rec := range recs {
+		var e Event
+		if err := json.Unmarshal(rec.Value, &e); err != nil {
+			return nil, fmt.Errorf("read event %s: %w", rec.Name, err)
+		}
+		if f.matches(e) && len(found) < f.Limit {
+			found = append(found, e)
+		}
+	}
+	return found, nil
+}
+
+func (f Filter) matches(e Event) bool {
+	return (f.Txn == "" || e.Txn == f.Txn) && (f.User == "" || e.User == f.User) &&
+		(f.Actor == "" || e.Actor == f.Actor) && (f.Kind == "" || e.Kind == f.Kind)
+}
+
+// prefix is the narrowest order of the ledger that holds everything the filter wants.
+func (f Filter) prefix() string {
+	switch {
+	case f.Txn != "":
+		return index("txn", f.Txn)
+	case f.User != "":
+		return index("user", f.User)
+	case f.Actor != "":
+		return index("actor", f.Actor)
+	default:
+		return "e/"
+	}
+}
+
+func eventName(seq uint64) string { return fmt.Sprintf("e/%020d", seq) }
+
+// indexNames are the further orders an event is entered into. Values that did not come from a record of ours, as in
+// the event of a failed authentication, are entered nowhere.
+func indexNames(e Event) []string {
+	var names []string
+	for _, entry := range []struct{ kind, value string }{{"txn", e.Txn}, {"user", e.User}, {"actor", e.Actor}} {
+		if entry.value != "" && len(entry.value) <= 256 && e.Kind != KindClient {
+			names = append(names, index(entry.kind, entry.value)+fmt.Sprintf("%020d", e.Seq))
+		}
+	}
+	return names
+}
+
+func index(kind, value string) string { return "x/" + kind + "/" + value + "/" }

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Epoch is one stretch of continuity of the live store. Whatever was written in an earlier one is out of reach.
+type Epoch struct {
+	Number uint64    `json:"number"`
+	Began  time.Time `json:"began,omitzero"` // zero for the first: nothing can have been forgotten before it
+	Fence  string    `json:"fence"`
+}
+
+// Live is a forgetting engine under an epoch: every partition carries the epoch's number, and every batch its fence.
+// When the engine has lost its continuity a new epoch is opened, durably, before anything else is served, and the
+// batch that found out fails with ErrFence; so does every batch of a process that had not heard of it yet. It
+// implements Engine, so nobody above has to know.
+type Live struct {
+	engine  Engine
+	records Engine
+	current atomic.Pointer[Epoch]
+	opening sync.Mutex
+}
+
+var _ Engine = (*Live)(nil)
+
+var epochKey = Key{Partition: "epoch", Name: "current"}
+
+// OpenLive puts engine under the epoch that records remembers, or opens the next one if the engine is not the
+// one of then.
+func OpenLive(ctx context.Context, engine, records Engine) (*Live, error) {
+	l := &Live{engine: engine, records: records}
+	if err := l.Renew(ctx); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Epoch is the epoch that the next batch will be under.
+func (l *Live) Epoch() Epoch { return *l.current.Load() }
+
+// Renew compares the engine's fence with the remembered epoch and opens a new one if they differ. Of several
+// processes that do so at once, one opens it and the others follow.
+func (l *Live) Renew(ctx context.Context) error {
+	l.opening.Lock()
+	defer l.opening.Unlock()
+	for {
+		fence, err := l.engine.Fence(ctx)
+		if err != nil {
+			return err
+		}
+		res, err := l.records.Do(ctx, Batch{Reads: []Key{epochKey}})
+		if err != nil {
+			return err
+		}
+		was, rec := Epoch{}, res.Records[0]
+		if rec.Exists() {
+			if err := json.Unmarshal(rec.Value, &was); err != nil {
+				return fmt.Errorf("read the epoch: %w", err)
+			}
+			if was.Fence == fence {
+				l.current.Store(&was)
+				return nil
+			}
+		}
+		next := Epoch{Number: was.Number + 1, Fence: fence}
+		if rec.Exists() {
+			next.Began = res.Now
+		}
+		opened, err := l.open(ctx, rec, next)
+		if err != nil {
+			return err
+		}
+		if opened {
+			l.current.Store(&next)
+			return nil
+		}
+	}
+}
+
+func (l *Live) open(ctx context.Context, was Record, next Epoch) (bool, error) {
+	value, err := json.Marshal(next)
+	if err != nil {
+		return false, err
+	}
+	cond := Condition{Name: epochKey.Name, Is: Absent}
+	if was.Exists() {
+		cond.Is, cond.Version = AtVersion, was.Version
+	}
+	out, err := Apply(ctx, l.records, Commit{
+		Partition: epochKey.Partition, If: []Condition{cond}, Writes: []Write{{Name: epochKey.Name, Value: value}},
+	})
+	return out.Applied, err
+}
+
+// Do carries out a batch under the current epoch. After ErrFence a new epoch is in force, and nothing that the caller
+// had read or checked before still counts.
+func (l *Live) Do(ctx context.Context, b Batch) (Results, error) {
+	epoch := l.Epoch()
+	prefix := epoch.prefix()
+	inner := Batch{Fence: epoch.Fence, Commits: make([]Commit, len(b.Commits)), Reads: make([]Key, len(b.Reads))}
+	for i, c := range b.Commits {
+		c.Partition = prefix + c.Partition
+		inner.Commits[i] = c
+	}
+	for i, k := range b.Reads {
+		inner.Reads[i] = Key{Partition: prefix + k.Partition, Name: k.Name}
+	}
+	res, err := l.engine.Do(ctx, inner)
+	if errors.Is(err, ErrFence) {
+		if renewed := l.Renew(ctx); renewed != nil {
+			return Results{}, errors.Join(ErrUnavailable, renewed)
+		}
+		return Results{}, err
+	}
+	if err != nil {
+		return Results{}, err
+	}
+	for i := range res.Records {
+		res.Records[i].Partition = b.Reads[i].Partition
+	}
+	for i, out := range res.Outcomes {
+		relabel(out.Seen, b.Commits[i].Partition)
+		relabel(out.Wrote, b.Commits[i].Partition)
+	}
+	return res, nil
+}
+
+// List lists a partition of the current epoch. It does not check the fence: what it finds is for people to look at.
+func (l *Live) List(ctx context.Context, partition, after string, limit int) ([]Record, error) {
+	recs, err := l.engine.List(ctx, l.Epoch().prefix()+partition, after, limit)
+	relabel(recs, partition)
+	return recs, err
+}
+
+// Watch watches a partition of the current epoch.
+func (l *Live) Watch(ctx context.Context, partition string) (<-chan string, error) {
+	return l.engine.Watch(ctx, l.Epoch().prefix()+partition)
+}
+
+// Fence is the fence of the engine below.
+func (l *Live) Fence(ctx context.Context) (string, error) { return l.engine.Fence(ctx) }
+
+// Close closes the engine below, not the records.
+func (l *Live) Close() error { return l.engine.Close() }
+
+func (e Epoch) prefix() string { return "e" + strconv.FormatUint(e.Number, 36) + "/" }
+
+func relabel(recs []Record, partition string) {
+	for i := range recs {
+		recs[i].Partition = partition
+	}
+}

@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Mirror keeps versioned copies of records in the live store, so that a request reads all it needs in one round trip.
+//
+// A copy is never older than the last change that was acknowledged. Commit writes records first and the copies
+// second, and is acknowledged after both. Resolve fills a missing copy from records, under two guards: a copy never
+// overwrites a newer one, and a fill is refused once the reader's look at the live store is older than half a copy's
+// life, so that the newer copy which would have stopped it cannot have expired meanwhile.
+//
+// Mirrored records have a value and no expiry of the store's: what ends says so in its value.
+type Mirror struct {
+	records Engine
+	live    Engine
+}
+
+const (
+	copyName  = "copy"
+	copyTTL   = time.Minute
+	fillLimit = 30 * time.Second
+
+	neverWas = 1 // version of the copy of a record that never existed; drivers start above it
+)
+
+// NewMirror mirrors records in live.
+func NewMirror(records, live Engine) *Mirror { return &Mirror{records: records, live: live} }
+
+// Key is where the copy of a record lies in the live store: in a partition of its own, so that copies spread.
+func (m *Mirror) Key(k Key) Key {
+	return Key{Partition: "copy/" + k.Partition + "/" + k.Name, Name: copyName}
+}
+
+// Resolve turns what was read at Key(k), and the store's clock of that read, into the record itself, asking records
+// when there was no copy. A record that does not exist comes back with version zero.
+func (m *Mirror) Resolve(ctx context.Context, k Key, found Record, now time.Time) (Record, error) {
+	if found.Exists() {
+		return decodeCopy(k, found), nil
+	}
+	recs, err := Read(ctx, m.records, k)
+	if err != nil {
+		return Record{}, err
+	}
+	fill := m.copyOf(recs[0], now.Add(fillLimit))
+	if _, err := m.live.Do(ctx, Batch{Commits: []Commit{fill}}); err != nil {
+		return Record{}, err
+	}
+	return recs[0], nil
+}
+
+// Read reads records through their copies: one live round trip when all have one.
+func (m *Mirror) Read(ctx context.Context, keys ...Key) ([]Record, error) {
+	reads := make([]Key, len(keys))
+	for i, k := range keys {
+		reads[i] = m.Key(k)
+	}
+	res, err := m.live.Do(ctx, Batch{Reads: reads})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Record, len(keys))
+	for i, k := range keys {
+		if out[i], err = m.Resolve(ctx, k, res.Records[i], res.Now); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Commit changes records and then the copies of what it wrote. An error after the records were changed leaves the
+// change in force but unacknowledged: the caller tells its caller to repeat.
+func (m *Mirror) Commit(ctx context.Context, c Commit) (Outcome, error) {
+	out, err := Apply(ctx, m.records, c)
+	if err != nil || !out.Applied {
+		return out, err
+	}
+	return out, m.Publish(ctx, m.Copies(out))
+}
+
+// Copies are the live commits that bring the copies up to an outcome of records, for callers who send them along with
+// something else. Until they are carried out the change must not be acknowledged.
+func (m *Mirror) Copies(out Outcome) []Commit {
+	commits := make([]Commit, len(out.Wrote))
+	for i, rec := range out.Wrote {
+		commits[i] = m.copyOf(rec, time.Time{})
+	}
+	return commits
+}
+
+// Publish carries out copies, in a new epoch too if one has just begun: there a fill may already be under way.
+func (m *Mirror) Publish(ctx context.Context, commits []Commit) error {
+	_, err := m.live.Do(ctx, Batch{Commits: commits})
+	if errors.Is(err, ErrFence) {
+		_, err = m.live.Do(ctx, Batch{Commits: commits})
+	}
+	return err
+}
+
+// copyOf is a commit that writes the copy of a record; the first byte says whether the record exists.
+func (m *Mirror) copyOf(rec Record, notAfter time.Time) Commit {
+	value, version := append([]byte{'+'}, rec.Value...), rec.Version
+	if rec.Value == nil {
+		value = []byte{'-'}
+	}
+	if version == 0 {
+		version = neverWas
+	}
+	return Commit{
+		Partition: m.Key(rec.Key).Partition,
+		Writes:    []Write{{Name: copyName, Value: value, Version: version, TTL: copyTTL}},
+		NotAfter:  notAfter,
+	}
+}
+
+func decodeCopy(k Key, found Record) Record {
+	if len(found.Value) == 0 || found.Value[0] != '+' {
+		return Record{Key: k}
+	}
+	return Record{Key: k, Value: found.Value[1:], Version: found.Version}
+}
