@@ -19,6 +19,8 @@ type Ask struct {
 	Scopes   []string        `json:"scopes,omitempty"`
 	Details  json.RawMessage `json:"authorization_details,omitempty"`
 	MaxUses  int             `json:"max_uses,omitempty"` // the agent's ceiling; zero: no limit
+	// AgentKeys fingerprints the agent's credential and owner; it goes into the grant.
+	AgentKeys string `json:"agent_keys,omitempty"`
 }
 
 // Grant is what a user allowed one agent at one resource. Its limits only ever narrow.
