@@ -22,54 +22,57 @@ const (
 // ErrTooMany: an agent has asked a user too often.
 var ErrTooMany = errors.New("the user has been asked too often")
 
-// Ask returns the interaction for what an agent wants of a user: the one that an identical request has opened before, as
-// long as it lasts, or a new one.
+// Ask returns the interaction for what an agent wants of a user: a pending or denied one that an identical request has
+// opened before, as long as it lasts, or else a new one.
 func (b *Book) Ask(ctx context.Context, a Ask) (Interaction, error) {
+	asked := store.Key{Partition: "ask/" + a.digest(), Name: recordName}
+	recs, err := store.Read(ctx, b.cfg.Live, asked)
+	if err != nil {
+		return Interaction{}, err
+	}
+	if in, err := b.open(ctx, recs[0]); !errors.Is(err, ErrNotFound) {
+		return in, err
+	}
+	if err := b.countPrompt(ctx, a); err != nil {
+		return Interaction{}, err
+	}
 	now := b.cfg.Now().UTC()
 	in := Interaction{ID: newID("r_"), Ask: a, Status: Pending, Created: now, Expires: now.Add(b.cfg.InteractionLifetime)}
 	value, err := json.Marshal(in)
 	if err != nil {
 		return Interaction{}, err
 	}
-	asked := "ask/" + a.digest()
-	res, err := b.cfg.Live.Do(ctx, store.Batch{Reads: []store.Key{{Partition: asked, Name: recordName}}})
-	if err != nil {
-		return Interaction{}, err
-	}
-	if rec := res.Records[0]; rec.Exists() {
-		return b.Interaction(ctx, string(rec.Value))
-	}
-	if err := b.countPrompt(ctx, a); err != nil {
-		return Interaction{}, err
+	cond := store.Condition{Name: recordName, Is: store.Absent}
+	if recs[0].Exists() {
+		cond.Is, cond.Version = store.AtVersion, recs[0].Version
 	}
 	ttl := b.cfg.InteractionLifetime
-	res, err = b.cfg.Live.Do(ctx, store.Batch{Commits: []store.Commit{
+	res, err := b.cfg.Live.Do(ctx, store.Batch{Commits: []store.Commit{
 		{Partition: "interaction/" + in.ID, Writes: []store.Write{{Name: recordName, Value: value, TTL: ttl}}},
 		{
-			Partition: asked,
-			If:        []store.Condition{{Name: recordName, Is: store.Absent}},
-			Writes:    []store.Write{{Name: recordName, Value: []byte(in.ID), TTL: ttl}},
+			Partition: asked.Partition, If: []store.Condition{cond},
+			Writes: []store.Write{{Name: recordName, Value: []byte(in.ID), TTL: ttl}},
 		},
 	}})
 	if err != nil {
 		return Interaction{}, err
 	}
 	if first := res.Outcomes[1]; !first.Applied {
-		return b.Interaction(ctx, string(first.Seen[0].Value))
+		return b.open(ctx, first.Seen[0])
 	}
 	return in, nil
 }
 
-// Decided is the interaction of an identical request, if there is one; ErrNotFound otherwise.
-func (b *Book) Decided(ctx context.Context, a Ask) (Interaction, error) {
-	recs, err := store.Read(ctx, b.cfg.Live, store.Key{Partition: "ask/" + a.digest(), Name: recordName})
-	if err != nil {
-		return Interaction{}, err
-	}
-	if !recs[0].Exists() {
+// open reads the interaction that an ask points to, if it still says something: one that was allowed has said it.
+func (b *Book) open(ctx context.Context, asked store.Record) (Interaction, error) {
+	if !asked.Exists() {
 		return Interaction{}, ErrNotFound
 	}
-	return b.Interaction(ctx, string(recs[0].Value))
+	in, err := b.Interaction(ctx, string(asked.Value))
+	if err == nil && in.Status == Allowed {
+		return Interaction{}, ErrNotFound
+	}
+	return in, err
 }
 
 // Interaction returns an interaction by its id; ErrNotFound once it is over.
