@@ -1,0 +1,112 @@
+package storetest
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"obolus/store"
+)
+
+// crowd runs act in n goroutines that start together, over as many handles as the driver has.
+func crowd(t *testing.T, s Suite, n int, act func(e store.Engine)) handle {
+	t.Helper()
+	h := s.open(t)
+	engines := []store.Engine{h.Engine}
+	if s.Second != nil {
+		engines = append(engines, hold(t, s.Second(t)).Engine)
+	}
+	var done sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		done.Go(func() {
+			<-start
+			act(engines[i%len(engines)])
+		})
+	}
+	close(start)
+	done.Wait()
+	return h
+}
+
+func claimsRace(t *testing.T, s Suite) {
+	const rounds = 10
+	var won [rounds]atomic.Int32
+	crowd(t, s, 64, func(e store.Engine) {
+		for round := range rounds {
+			name := fmt.Sprint("claim", round)
+			out, err := store.Apply(t.Context(), e, store.Commit{
+				Partition: "p",
+				If:        []store.Condition{{Name: name, Is: store.Absent}},
+				Writes:    []store.Write{set(name, "mine")},
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			if out.Applied {
+				won[round].Add(1)
+			}
+		}
+	})
+	for round := range rounds {
+		want(t, fmt.Sprint("winners of round ", round), won[round].Load(), 1)
+	}
+}
+
+func drawsRace(t *testing.T, s Suite) {
+	const budget = 20
+	var drawn atomic.Int64
+	h := crowd(t, s, 32, func(e store.Engine) {
+		for range 3 {
+			out, err := store.Apply(t.Context(), e, store.Commit{
+				Partition: "p",
+				If:        []store.Condition{{Name: "n", Is: store.AtMost, Count: budget - 1}},
+				Writes:    []store.Write{{Name: "n", Add: 1}},
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			if out.Applied {
+				drawn.Add(1)
+			}
+		}
+	})
+	want(t, "drawn", drawn.Load(), budget)
+	want(t, "counted", h.read("n")[0].Count(), budget)
+}
+
+func incrementsRace(t *testing.T, s Suite) {
+	const each, workers = 4, 8
+	h := crowd(t, s, workers, func(e store.Engine) {
+		for range each {
+			if err := increment(t, e); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	want(t, "sum", string(h.read("n")[0].Value), fmt.Sprint(each*workers))
+}
+
+// increment reads, adds and writes back under the version it read, until nobody was faster.
+func increment(t *testing.T, e store.Engine) error {
+	t.Helper()
+	for {
+		recs, err := store.Read(t.Context(), e, store.Key{Partition: "p", Name: "n"})
+		if err != nil {
+			return err
+		}
+		cond := store.Condition{Name: "n", Is: store.Absent}
+		if recs[0].Exists() {
+			cond = store.Condition{Name: "n", Is: store.AtVersion, Version: recs[0].Version}
+		}
+		out, err := store.Apply(t.Context(), e, store.Commit{
+			Partition: "p",
+			If:        []store.Condition{cond},
+			Writes:    []store.Write{set("n", fmt.Sprint(recs[0].Count()+1))},
+		})
+		if err != nil || out.Applied {
+			return err
+		}
+	}
+}

@@ -1,0 +1,163 @@
+// Package storetest is the suite that every driver of package store passes. It stands outside: it knows the contract
+// and nothing else. What only one driver can do or suffer is tested beside that driver.
+package storetest
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"obolus/store"
+)
+
+// Suite tells the tests how to come by engines of one driver. They run one after the other, so "the data" is that of
+// the engine opened last.
+type Suite struct {
+	// Open returns an engine on fresh, empty data. The suite closes it.
+	Open func(t *testing.T) store.Engine
+	// Reopen returns an engine on the same data after the last one was closed; nil for an engine that forgets.
+	Reopen func(t *testing.T) store.Engine
+	// Second returns another engine on the same data beside the last one; nil where the driver takes one at a time.
+	Second func(t *testing.T) store.Engine
+	// Advance moves the store's clock; nil makes the tests wait.
+	Advance func(d time.Duration)
+}
+
+// Run holds a driver to the contract.
+func Run(t *testing.T, s Suite) {
+	t.Helper()
+	for _, part := range []struct {
+		name string
+		run  func(*testing.T, Suite)
+	}{
+		{"reading", reading},
+		{"names", names},
+		{"versions", versions},
+		{"explicit versions", explicitVersions},
+		{"conditions", conditions},
+		{"refusal changes nothing", refusal},
+		{"not after", notAfter},
+		{"counters", counters},
+		{"counter limits", counterLimits},
+		{"expiry", expiry},
+		{"expiry of counters", counterExpiry},
+		{"listing", listing},
+		{"listing what expires", listingExpiry},
+		{"batches", batches},
+		{"limits", limits},
+		{"fence", fence},
+		{"context", contexts},
+		{"watching", watching},
+		{"watches end", watchesEnd},
+		{"claims race", claimsRace},
+		{"draws race", drawsRace},
+		{"increments race", incrementsRace},
+		{"model", model},
+		{"reopening", reopening},
+		{"closed", closed},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.run(t, s) })
+	}
+}
+
+// life is a time to live that a round trip does not use up, and that a test can wait for.
+const life = 200 * time.Millisecond
+
+func (s Suite) pass(d time.Duration) {
+	if s.Advance != nil {
+		s.Advance(d)
+		return
+	}
+	time.Sleep(d + 10*time.Millisecond)
+}
+
+// open returns a fresh engine that is closed when the test ends.
+func (s Suite) open(t *testing.T) handle {
+	t.Helper()
+	return hold(t, s.Open(t))
+}
+
+func hold(t *testing.T, e store.Engine) handle {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return handle{Engine: e, t: t}
+}
+
+// handle is an engine whose errors end the test.
+type handle struct {
+	store.Engine
+	t *testing.T
+}
+
+func (h handle) do(b store.Batch) store.Results {
+	h.t.Helper()
+	res, err := h.Do(h.t.Context(), b)
+	if err != nil {
+		h.t.Fatalf("do: %v", err)
+	}
+	if len(res.Outcomes) != len(b.Commits) || len(res.Records) != len(b.Reads) {
+		h.t.Fatalf("got %d outcomes and %d records for %d commits and %d reads",
+			len(res.Outcomes), len(res.Records), len(b.Commits), len(b.Reads))
+	}
+	return res
+}
+
+func (h handle) commit(c store.Commit) store.Outcome {
+	h.t.Helper()
+	return h.do(store.Batch{Commits: []store.Commit{c}}).Outcomes[0]
+}
+
+// write applies writes without conditions to partition "p" and returns what they wrote.
+func (h handle) write(ws ...store.Write) []store.Record {
+	h.t.Helper()
+	out := h.commit(store.Commit{Partition: "p", Writes: ws})
+	if !out.Applied || len(out.Wrote) != len(ws) {
+		h.t.Fatalf("commit without conditions: applied %v, wrote %d of %d", out.Applied, len(out.Wrote), len(ws))
+	}
+	return out.Wrote
+}
+
+// read returns the records of partition "p" with these names.
+func (h handle) read(names ...string) []store.Record {
+	h.t.Helper()
+	var keys []store.Key
+	for _, name := range names {
+		keys = append(keys, store.Key{Partition: "p", Name: name})
+	}
+	return h.do(store.Batch{Reads: keys}).Records
+}
+
+func (h handle) list(partition, after string, limit int) string {
+	h.t.Helper()
+	recs, err := h.List(h.t.Context(), partition, after, limit)
+	if err != nil {
+		h.t.Fatalf("list: %v", err)
+	}
+	got := make([]string, 0, len(recs))
+	for _, r := range recs {
+		if !r.Exists() || r.Partition != partition {
+			h.t.Fatalf("listed a record that is none of the partition: %+v", r)
+		}
+		got = append(got, r.Name)
+	}
+	return strings.Join(got, " ")
+}
+
+func set(name, value string) store.Write {
+	return store.Write{Name: name, Value: []byte(value)}
+}
+
+func same(a, b store.Record) bool {
+	return a.Key == b.Key && string(a.Value) == string(b.Value) && a.Version == b.Version && a.Expires.Equal(b.Expires)
+}
+
+func want[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
