@@ -10,8 +10,8 @@ import (
 	"obolus/store"
 )
 
-func conditions(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) conditions() {
+	h := t.open()
 	h.write(set("there", "older"))
 	wrote := h.write(set("there", "v"), store.Write{Name: "five", Add: 5}, set("word", "hello"),
 		set("low", fmt.Sprint(math.MinInt64)), set("high", fmt.Sprint(math.MaxInt64)))
@@ -57,7 +57,7 @@ func conditions(t *testing.T, s Suite) {
 		want(t, c.name+": applied", out.Applied, c.holds)
 		want(t, c.name+": happened", h.read(mark)[0].Exists(), c.holds)
 		want(t, c.name+": late", out.Late, false)
-		seen(t, h, c.conds, out.Seen)
+		seen(t.T, h, c.conds, out.Seen)
 	}
 }
 
@@ -74,8 +74,8 @@ func seen(t *testing.T, h handle, conds []store.Condition, got []store.Record) {
 	}
 }
 
-func refusal(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) refusal() {
+	h := t.open()
 	before := h.write(set("a", "1"), store.Write{Name: "n", Add: 3}, store.Write{Name: "l", Value: []byte("x"), Listed: true})
 	out := h.commit(store.Commit{
 		Partition: "p",
@@ -100,8 +100,8 @@ func refusal(t *testing.T, s Suite) {
 	want(t, "listed", h.list("p", "", 10), "l")
 }
 
-func notAfter(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) notAfter() {
+	h := t.open()
 	h.write(set("a", "1"))
 	now := h.do(store.Batch{}).Now
 	for _, c := range []struct {
@@ -121,13 +121,13 @@ func notAfter(t *testing.T, s Suite) {
 		})
 		want(t, c.name+": late", out.Late, c.late)
 		want(t, c.name+": applied", out.Applied, !c.late)
-		seen(t, h, []store.Condition{{Name: "a"}}, out.Seen)
+		seen(t.T, h, []store.Condition{{Name: "a"}}, out.Seen)
 	}
 	want(t, "written in time", string(h.read("b")[0].Value), "far")
 }
 
-func counters(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) counters() {
+	h := t.open()
 	h.write(set("word", "hello"), set("plus", "+7"))
 	for _, c := range []struct {
 		name string
@@ -153,8 +153,8 @@ func counters(t *testing.T, s Suite) {
 	}
 }
 
-func counterLimits(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) counterLimits() {
+	h := t.open()
 	h.write(store.Write{Name: "high", Add: math.MaxInt64}, set("low", fmt.Sprint(math.MinInt64)))
 	for name, add := range map[string]int64{"high": 1, "low": -1} {
 		before := h.read(name)[0]
@@ -169,8 +169,8 @@ func counterLimits(t *testing.T, s Suite) {
 	}
 }
 
-func batches(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) batches() {
+	h := t.open()
 	res := h.do(store.Batch{
 		Commits: []store.Commit{
 			{Partition: "p", Writes: []store.Write{set("a", "1")}},
@@ -182,16 +182,12 @@ func batches(t *testing.T, s Suite) {
 		},
 		Reads: []store.Key{{Partition: "p", Name: "n"}, {Partition: "q", Name: "b"}, {Partition: "q", Name: "a"}, {Partition: "p", Name: "a"}},
 	})
-	applied := ""
-	for _, o := range res.Outcomes {
-		applied += fmt.Sprint(o.Applied, " ")
+	for i, applied := range []bool{true, false, true, true, true, true} {
+		want(t, fmt.Sprintf("commit %d applied", i), res.Outcomes[i].Applied, applied)
 	}
-	want(t, "applied", applied, "true false true true true true ")
-	got := ""
-	for _, r := range res.Records {
-		got += fmt.Sprintf("%s.%s=%s ", r.Partition, r.Name, r.Value)
+	for i, value := range []string{"4", "", "2", "1"} {
+		want(t, fmt.Sprintf("read %d after the commits", i), string(res.Records[i].Value), value)
 	}
-	want(t, "read after the commits", got, "p.n=4 q.b= q.a=2 p.a=1 ")
 	if later := h.do(store.Batch{}).Now; res.Now.IsZero() || later.Before(res.Now) {
 		t.Errorf("the store's clock: %v, then %v", res.Now, later)
 	}

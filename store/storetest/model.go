@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sort"
 	"strings"
-	"testing"
 	"time"
 
 	"pgregory.net/rapid"
@@ -13,10 +12,10 @@ import (
 )
 
 // model runs random batches against an engine and against the smallest thing that could keep the contract.
-func model(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) model() {
+	h := t.open()
 	runs := 0
-	rapid.Check(t, func(rt *rapid.T) {
+	rapid.Check(t.T, func(rt *rapid.T) {
 		runs++
 		toy := toy{rt: rt, run: runs, cells: map[store.Key]cell{}, top: map[store.Key]uint64{}}
 		for range rapid.IntRange(1, 8).Draw(rt, "batches") {
@@ -79,7 +78,7 @@ func (m *toy) commit() store.Commit {
 	for _, name := range m.names() {
 		c.If = append(c.If, store.Condition{
 			Name:    name,
-			Is:      store.Check(rapid.IntRange(int(store.Absent), int(store.AtMost)).Draw(m.rt, "check")),
+			Is:      rapid.SampledFrom([]store.Check{store.Absent, store.Present, store.AtVersion, store.AtMost}).Draw(m.rt, "check"),
 			Version: max(1, m.cells[store.Key{Partition: c.Partition, Name: name}].version),
 			Count:   rapid.Int64Range(-2, 4).Draw(m.rt, "count"),
 		})

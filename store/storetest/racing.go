@@ -1,21 +1,21 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"testing"
 
 	"obolus/store"
 )
 
 // crowd runs act in n goroutines that start together, over as many handles as the driver has.
-func crowd(t *testing.T, s Suite, n int, act func(e store.Engine)) handle {
+func (t trial) crowd(n int, act func(e store.Engine)) handle {
 	t.Helper()
-	h := s.open(t)
+	h := t.open()
 	engines := []store.Engine{h.Engine}
-	if s.Second != nil {
-		engines = append(engines, hold(t, s.Second(t)).Engine)
+	if t.Second != nil {
+		engines = append(engines, t.hold(t.Second(t.T)).Engine)
 	}
 	var done sync.WaitGroup
 	start := make(chan struct{})
@@ -30,10 +30,10 @@ func crowd(t *testing.T, s Suite, n int, act func(e store.Engine)) handle {
 	return h
 }
 
-func claimsRace(t *testing.T, s Suite) {
+func (t trial) claimsRace() {
 	const rounds = 10
 	var won [rounds]atomic.Int32
-	crowd(t, s, 64, func(e store.Engine) {
+	t.crowd(64, func(e store.Engine) {
 		for round := range rounds {
 			name := fmt.Sprint("claim", round)
 			out, err := store.Apply(t.Context(), e, store.Commit{
@@ -54,10 +54,10 @@ func claimsRace(t *testing.T, s Suite) {
 	}
 }
 
-func drawsRace(t *testing.T, s Suite) {
+func (t trial) drawsRace() {
 	const budget = 20
 	var drawn atomic.Int64
-	h := crowd(t, s, 32, func(e store.Engine) {
+	h := t.crowd(32, func(e store.Engine) {
 		for range 3 {
 			out, err := store.Apply(t.Context(), e, store.Commit{
 				Partition: "p",
@@ -76,11 +76,11 @@ func drawsRace(t *testing.T, s Suite) {
 	want(t, "counted", h.read("n")[0].Count(), budget)
 }
 
-func incrementsRace(t *testing.T, s Suite) {
+func (t trial) incrementsRace() {
 	const each, workers = 4, 8
-	h := crowd(t, s, workers, func(e store.Engine) {
+	h := t.crowd(workers, func(e store.Engine) {
 		for range each {
-			if err := increment(t, e); err != nil {
+			if err := increment(t.Context(), e); err != nil {
 				t.Error(err)
 			}
 		}
@@ -89,10 +89,9 @@ func incrementsRace(t *testing.T, s Suite) {
 }
 
 // increment reads, adds and writes back under the version it read, until nobody was faster.
-func increment(t *testing.T, e store.Engine) error {
-	t.Helper()
+func increment(ctx context.Context, e store.Engine) error {
 	for {
-		recs, err := store.Read(t.Context(), e, store.Key{Partition: "p", Name: "n"})
+		recs, err := store.Read(ctx, e, store.Key{Partition: "p", Name: "n"})
 		if err != nil {
 			return err
 		}
@@ -100,7 +99,7 @@ func increment(t *testing.T, e store.Engine) error {
 		if recs[0].Exists() {
 			cond = store.Condition{Name: "n", Is: store.AtVersion, Version: recs[0].Version}
 		}
-		out, err := store.Apply(t.Context(), e, store.Commit{
+		out, err := store.Apply(ctx, e, store.Commit{
 			Partition: "p",
 			If:        []store.Condition{cond},
 			Writes:    []store.Write{set("n", fmt.Sprint(recs[0].Count()+1))},

@@ -28,63 +28,69 @@ func Run(t *testing.T, s Suite) {
 	t.Helper()
 	for _, part := range []struct {
 		name string
-		run  func(*testing.T, Suite)
+		run  func(trial)
 	}{
-		{"reading", reading},
-		{"names", names},
-		{"versions", versions},
-		{"explicit versions", explicitVersions},
-		{"conditions", conditions},
-		{"refusal changes nothing", refusal},
-		{"not after", notAfter},
-		{"counters", counters},
-		{"counter limits", counterLimits},
-		{"expiry", expiry},
-		{"expiry of counters", counterExpiry},
-		{"listing", listing},
-		{"listing what expires", listingExpiry},
-		{"batches", batches},
-		{"limits", limits},
-		{"fence", fence},
-		{"context", contexts},
-		{"watching", watching},
-		{"watches end", watchesEnd},
-		{"claims race", claimsRace},
-		{"draws race", drawsRace},
-		{"increments race", incrementsRace},
-		{"model", model},
-		{"reopening", reopening},
-		{"closed", closed},
+		{"reading", trial.reading},
+		{"names", trial.names},
+		{"versions", trial.versions},
+		{"explicit versions", trial.explicitVersions},
+		{"conditions", trial.conditions},
+		{"refusal changes nothing", trial.refusal},
+		{"not after", trial.notAfter},
+		{"counters", trial.counters},
+		{"counter limits", trial.counterLimits},
+		{"expiry", trial.expiry},
+		{"expiry of counters", trial.counterExpiry},
+		{"listing", trial.listing},
+		{"listing what expires", trial.listingExpiry},
+		{"batches", trial.batches},
+		{"limits", trial.limits},
+		{"fence", trial.fence},
+		{"context", trial.contexts},
+		{"watching", trial.watching},
+		{"watches end", trial.watchesEnd},
+		{"claims race", trial.claimsRace},
+		{"draws race", trial.drawsRace},
+		{"increments race", trial.incrementsRace},
+		{"model", trial.model},
+		{"reopening", trial.reopening},
+		{"closed", trial.closed},
 	} {
-		t.Run(part.name, func(t *testing.T) { part.run(t, s) })
+		t.Run(part.name, func(t *testing.T) { part.run(trial{T: t, Suite: s}) })
 	}
 }
 
 // life is a time to live that a round trip does not use up, and that a test can wait for.
 const life = 200 * time.Millisecond
 
-func (s Suite) pass(d time.Duration) {
-	if s.Advance != nil {
-		s.Advance(d)
+// trial is one test of the suite.
+type trial struct {
+	*testing.T
+	Suite
+}
+
+func (t trial) pass(d time.Duration) {
+	if t.Advance != nil {
+		t.Advance(d)
 		return
 	}
 	time.Sleep(d + 10*time.Millisecond)
 }
 
 // open returns a fresh engine that is closed when the test ends.
-func (s Suite) open(t *testing.T) handle {
+func (t trial) open() handle {
 	t.Helper()
-	return hold(t, s.Open(t))
+	return t.hold(t.Open(t.T))
 }
 
-func hold(t *testing.T, e store.Engine) handle {
+func (t trial) hold(e store.Engine) handle {
 	t.Helper()
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
-	return handle{Engine: e, t: t}
+	return handle{Engine: e, t: t.T}
 }
 
 // handle is an engine whose errors end the test.
@@ -155,9 +161,9 @@ func same(a, b store.Record) bool {
 	return a.Key == b.Key && string(a.Value) == string(b.Value) && a.Version == b.Version && a.Expires.Equal(b.Expires)
 }
 
-func want[T comparable](t *testing.T, what string, got, want T) {
-	t.Helper()
+func want[T comparable](tb testing.TB, what string, got, want T) {
+	tb.Helper()
 	if got != want {
-		t.Errorf("%s: got %v, want %v", what, got, want)
+		tb.Errorf("%s: got %v, want %v", what, got, want)
 	}
 }

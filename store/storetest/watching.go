@@ -12,11 +12,11 @@ import (
 // patience bounds how long a test waits for what must come.
 const patience = 10 * time.Second
 
-func watching(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) watching() {
+	h := t.open()
 	writer := h
-	if s.Second != nil {
-		writer = hold(t, s.Second(t))
+	if t.Second != nil {
+		writer = t.hold(t.Second(t.T))
 	}
 	told, err := h.Watch(t.Context(), "p")
 	if err != nil {
@@ -29,7 +29,7 @@ func watching(t *testing.T, s Suite) {
 	writer.write(store.Write{Name: "end", Add: 1})
 	got := map[string]bool{}
 	for !got["end"] {
-		name, ok := next(t, told)
+		name, ok := next(t.T, told)
 		if !ok {
 			t.Fatal("the watch ended by itself")
 		}
@@ -38,12 +38,12 @@ func watching(t *testing.T, s Suite) {
 	want(t, "names told", len(got), 3)
 	want(t, "told of a and b", got["a"] && got["b"], true)
 	h.write(set("own", ""))
-	name, _ := next(t, told)
+	name, _ := next(t.T, told)
 	want(t, "told of our own", name, "own")
 }
 
-func watchesEnd(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) watchesEnd() {
+	h := t.open()
 	ctx, cancel := context.WithCancel(t.Context())
 	first, err := h.Watch(ctx, "p")
 	if err != nil {
@@ -54,14 +54,14 @@ func watchesEnd(t *testing.T, s Suite) {
 		t.Fatal(err)
 	}
 	cancel()
-	ended(t, first)
+	ended(t.T, first)
 	h.write(set("a", ""))
-	name, _ := next(t, second)
+	name, _ := next(t.T, second)
 	want(t, "the other watch goes on", name, "a")
 	if err := h.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	ended(t, second)
+	ended(t.T, second)
 }
 
 func next(t *testing.T, told <-chan string) (string, bool) {
@@ -90,8 +90,8 @@ func ended(t *testing.T, told <-chan string) {
 	}
 }
 
-func fence(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) fence() {
+	h := t.open()
 	f, err := h.Fence(t.Context())
 	if err != nil || f == "" {
 		t.Fatalf("fence %q, %v", f, err)
@@ -112,18 +112,18 @@ func fence(t *testing.T, s Suite) {
 		}
 	}
 	h.do(store.Batch{Fence: f})
-	if s.Second == nil {
+	if t.Second == nil {
 		return
 	}
-	second := hold(t, s.Second(t))
+	second := t.hold(t.Second(t.T))
 	second.do(store.Batch{Fence: f, Commits: c})
 	if other, _ := second.Fence(t.Context()); other != f {
 		t.Errorf("a second engine says %q, the first %q", other, f)
 	}
 }
 
-func contexts(t *testing.T, s Suite) {
-	h := s.open(t)
+func (t trial) contexts() {
+	h := t.open()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := h.Do(ctx, store.Batch{Reads: []store.Key{{Partition: "p", Name: "a"}}}); !errors.Is(err, store.ErrUnavailable) {
@@ -135,8 +135,8 @@ func contexts(t *testing.T, s Suite) {
 	h.write(set("a", "1"))
 }
 
-func closed(t *testing.T, s Suite) {
-	e := s.Open(t)
+func (t trial) closed() {
+	e := t.Open(t.T)
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -156,12 +156,12 @@ func closed(t *testing.T, s Suite) {
 	}
 }
 
-func reopening(t *testing.T, s Suite) {
-	if s.Reopen == nil {
+func (t trial) reopening() {
+	if t.Reopen == nil {
 		return
 	}
-	first := s.Open(t)
-	h := handle{Engine: first, t: t}
+	first := t.Open(t.T)
+	h := handle{Engine: first, t: t.T}
 	before, err := h.Fence(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func reopening(t *testing.T, s Suite) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h = hold(t, s.Reopen(t))
+	h = t.hold(t.Reopen(t.T))
 	for i, rec := range h.read("a", "n") {
 		if !same(rec, wrote[i]) {
 			t.Errorf("found %+v, left %+v", rec, wrote[i])

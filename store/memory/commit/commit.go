@@ -34,6 +34,9 @@ type Ruling struct {
 	Last    uint64
 }
 
+// floor is below every version given out: copies of what never existed have version one.
+const floor = 1
+
 // Decide rules on a commit. The records that get returns are the living ones, with version zero for an absent one;
 // their values are borrowed for the call. The only error is ErrInvalid, for a sum or a version out of range.
 func Decide(c store.Commit, m Moment, get func(name string) store.Record) (Ruling, error) {
@@ -89,7 +92,7 @@ func (r *Ruling) write(w store.Write, k store.Key, now time.Time, old store.Reco
 		r.Outcome.Wrote = append(r.Outcome.Wrote, old)
 		return nil
 	}
-	rec := store.Record{Key: k, Value: w.Value, Version: r.Last + 1}
+	rec := store.Record{Key: k, Value: w.Value, Version: max(r.Last, floor) + 1}
 	if w.TTL > 0 {
 		rec.Expires = Expiry(now, w.TTL)
 	}

@@ -1,0 +1,21 @@
+package servers
+
+import (
+	"context"
+	"time"
+)
+
+// What a test process has one of.
+var (
+	launch launcher      //nolint:gochecknoglobals // the thread that starts servers is one for the process
+	shared sharedCluster //nolint:gochecknoglobals // and so is the cluster that its tests share
+)
+
+// noContext is for what belongs to the process and not to a test.
+func noContext() context.Context {
+	return context.Background() // nothing here is asked by a caller
+}
+
+func deadline() time.Time {
+	return time.Now().Add(time.Second) // a socket's deadline is by the wall clock
+}

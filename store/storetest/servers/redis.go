@@ -1,0 +1,195 @@
+package servers
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// RedisServer is a private Redis server. Kill, Restart and the like may be called at any time; the test ends it.
+type RedisServer struct {
+	URL  string
+	Addr string
+
+	t    *testing.T
+	args []string
+	proc *process
+}
+
+// Redis starts a private Redis server without persistence and returns its URL.
+func Redis(t *testing.T) string {
+	t.Helper()
+	return StartRedis(t).URL
+}
+
+// StartRedis starts a private Redis server without persistence, with more arguments if there are any.
+func StartRedis(t *testing.T, extraArgs ...string) *RedisServer {
+	t.Helper()
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("redis-server is not installed: apt-get install redis-server")
+	}
+	dir, err := folder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	for range 5 {
+		port, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &RedisServer{t: t, Addr: fmt.Sprint("127.0.0.1:", port)}
+		s.URL = "redis://" + s.Addr
+		s.args = append([]string{
+			binary, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir,
+			"--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning",
+		}, extraArgs...)
+		if err = s.launch(); err == nil {
+			t.Cleanup(s.Stop)
+			return s
+		}
+		t.Log(err)
+	}
+	t.Fatal("redis-server does not start")
+	return nil
+}
+
+func (s *RedisServer) launch() error {
+	cmd := exec.Command(s.args[0], s.args[1:]...) // it outlives every context; the arguments are a test's
+	p, err := start(cmd, syscall.SIGKILL)
+	if err != nil {
+		return err
+	}
+	if err := p.await(s.ping); err != nil {
+		p.end(syscall.SIGKILL)
+		return err
+	}
+	s.proc = p
+	return nil
+}
+
+func (s *RedisServer) ping() error {
+	answer, err := s.ask("PING")
+	if err == nil && !strings.HasPrefix(answer, "+PONG") && !strings.HasPrefix(answer, "-NOAUTH") {
+		err = fmt.Errorf("it says %q", answer)
+	}
+	return err
+}
+
+// ask sends one inline command and returns the start of the answer.
+func (s *RedisServer) ask(command string) (string, error) {
+	conn, err := net.DialTimeout("tcp", s.Addr, time.Second) // it has a timeout
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(deadline()); err != nil {
+		return "", err
+	}
+	if _, err := fmt.Fprintf(conn, "%s\r\n", command); err != nil {
+		return "", err
+	}
+	answer := make([]byte, 4096)
+	n, err := conn.Read(answer)
+	return string(answer[:n]), err
+}
+
+// Stop ends the server in an orderly way.
+func (s *RedisServer) Stop() { s.proc.end(syscall.SIGTERM) }
+
+// Kill ends the server without warning.
+func (s *RedisServer) Kill() { s.proc.end(syscall.SIGKILL) }
+
+// Restart starts the server again at its address, ending it first if it runs.
+func (s *RedisServer) Restart() {
+	s.t.Helper()
+	s.Stop()
+	if err := s.launch(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Pause makes the server hang: connections stay, answers do not come.
+func (s *RedisServer) Pause() { s.proc.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on.
+func (s *RedisServer) Resume() { s.proc.signal(syscall.SIGCONT) }
+
+// Cluster starts a Redis Cluster of that many masters and returns its URL.
+func Cluster(t *testing.T, masters int) (string, []*RedisServer) {
+	t.Helper()
+	nodes := make([]*RedisServer, masters)
+	hosts := make([]string, masters)
+	for i := range nodes {
+		nodes[i] = StartRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", fmt.Sprint("nodes-", i))
+		hosts[i] = nodes[i].Addr
+		from, to := i*16384/masters, (i+1)*16384/masters-1
+		nodes[i].must(fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", i+1))
+		nodes[i].must(fmt.Sprintf("CLUSTER ADDSLOTSRANGE %d %d", from, to))
+		nodes[i].must("CLUSTER MEET " + strings.Replace(nodes[0].Addr, ":", " ", 1))
+	}
+	for _, n := range nodes {
+		if err := n.proc.await(func() error { return n.whole(masters) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return "redis+cluster://" + strings.Join(hosts, ","), nodes
+}
+
+func (s *RedisServer) must(command string) {
+	s.t.Helper()
+	if answer, err := s.ask(command); err != nil || !strings.HasPrefix(answer, "+OK") {
+		s.t.Fatalf("%s: %q, %v", command, answer, err)
+	}
+}
+
+func (s *RedisServer) whole(masters int) error {
+	answer, err := s.ask("CLUSTER INFO")
+	if err != nil {
+		return err
+	}
+	for _, fact := range []string{"cluster_state:ok", fmt.Sprint("cluster_size:", masters), fmt.Sprint("cluster_known_nodes:", masters)} {
+		if !strings.Contains(answer, fact) {
+			return fmt.Errorf("not yet %s", fact)
+		}
+	}
+	return nil
+}
+
+// Sentinel starts a Sentinel that watches the server as "obolus" and returns the URL to reach the server through it.
+func (s *RedisServer) Sentinel() string {
+	s.t.Helper()
+	config := s.t.TempDir() + "/sentinel.conf"
+	text := fmt.Sprintf("sentinel monitor obolus %s 1\nsentinel down-after-milliseconds obolus 500\nsentinel failover-timeout obolus 3000\n",
+		strings.Replace(s.Addr, ":", " ", 1))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	port, err := freePort()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	watch := &RedisServer{t: s.t, Addr: fmt.Sprint("127.0.0.1:", port)}
+	watch.args = []string{s.args[0], config, "--sentinel", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", s.t.TempDir()}
+	if err := watch.launch(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(watch.Stop)
+	return "redis+sentinel://" + watch.Addr + "/0?master=obolus"
+}
+
+// Replicas says how many replicas the server has in step.
+func (s *RedisServer) Replicas() int {
+	s.t.Helper()
+	answer, err := s.ask("INFO replication")
+	if err != nil {
+		return 0
+	}
+	return strings.Count(answer, "state=online")
+}
