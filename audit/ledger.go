@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
+	"slices"
 	"strings"
 
 	"obolus/store"
@@ -55,13 +57,26 @@ func (l *Ledger) Events(ctx context.Context, f Filter) ([]Event, error) {
 	return found, nil
 }
 
-// Latest returns the newest matching events, newest first.
+// recent is how far back Latest looks where no index narrows the search.
+const recent = 5000
+
+// Latest returns the newest matching events, newest first. Without a Txn, User or Actor it looks through the last 5000
+// events only.
 func (l *Ledger) Latest(ctx context.Context, f Filter) ([]Event, error) {
 	limit := f.Limit
 	if limit <= 0 || limit > 1000 {
 		limit = 100
 	}
 	f.Limit = 1000
+	if f.prefix() == "e/" {
+		end, err := l.end(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if end.Seq > recent {
+			f.After = max(f.After, end.Seq-recent)
+		}
+	}
 	var last []Event
 	for {
 		events, err := l.Events(ctx, f)
@@ -77,9 +92,7 @@ func (l *Ledger) Latest(ctx context.Context, f Filter) ([]Event, error) {
 		}
 		f.After = events[len(events)-1].Seq
 	}
-	for i, j := 0, len(last)-1; i < j; i, j = i+1, j-1 {
-		last[i], last[j] = last[j], last[i]
-	}
+	slices.Reverse(last)
 	return last, nil
 }
 
@@ -107,15 +120,9 @@ func (l *Ledger) Verify(ctx context.Context, progress func(seq uint64)) (uint64,
 
 // checkEnd compares the last event with the remembered end, so that cutting events off the end is noticed too.
 func (l *Ledger) checkEnd(ctx context.Context, end head) (uint64, error) {
-	recs, err := store.Read(ctx, l.records, store.Key{Partition: partition, Name: headName})
+	kept, err := l.end(ctx)
 	if err != nil {
 		return end.Seq, err
-	}
-	var kept head
-	if recs[0].Exists() {
-		if err := json.Unmarshal(recs[0].Value, &kept); err != nil {
-			return end.Seq, err
-		}
 	}
 	if kept.Seq < end.Seq || kept.Seq == end.Seq && kept.Hash != end.Hash {
 		return end.Seq, fmt.Errorf("the ledger ends at event %d but remembers event %d as its last", end.Seq, kept.Seq)
@@ -127,6 +134,16 @@ func (l *Ledger) checkEnd(ctx context.Context, end head) (uint64, error) {
 		}
 	}
 	return end.Seq, nil
+}
+
+func (l *Ledger) end(ctx context.Context) (head, error) {
+	recs, err := store.Read(ctx, l.records, store.Key{Partition: partition, Name: headName})
+	if err != nil || !recs[0].Exists() {
+		return head{}, err
+	}
+	var kept head
+	err = json.Unmarshal(recs[0].Value, &kept)
+	return kept, err
 }
 
 func (l *Ledger) match(ctx context.Context, f Filter, names []store.Key, found []Event) ([]Event, error) {
@@ -182,4 +199,5 @@ func indexNames(e Event) []string {
 	return names
 }
 
-func index(kind, value string) string { return "x/" + kind + "/" + value + "/" }
+// index is where an order begins. Values are escaped: a slash in one must not lead into the order of another.
+func index(kind, value string) string { return "x/" + kind + "/" + url.QueryEscape(value) + "/" }

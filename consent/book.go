@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"obolus/audit"
 	"obolus/store"
 )
 
@@ -51,6 +52,7 @@ type BookConfig struct {
 	Records store.Engine
 	Live    store.Engine
 	Mirror  *store.Mirror
+	Record  func(context.Context, audit.Event) error // the ledger
 	Now     func() time.Time
 	// InteractionLifetime is how long a user has to decide, and for how long the answer no is remembered.
 	InteractionLifetime time.Duration

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"obolus/audit"
 	"obolus/store"
 )
 
@@ -87,7 +88,8 @@ func (b *Book) Watch(ctx context.Context, id string) (<-chan string, error) {
 }
 
 // Decide carries out what a user decided, once: a second decision gets ErrDecided and the interaction as it was decided.
-// A grant that comes of it is durable and in force everywhere when Decide returns. The user must be the one who was asked.
+// A grant that comes of it is durable, in force everywhere and in the ledger when Decide returns. The user must be the one
+// who was asked.
 func (b *Book) Decide(ctx context.Context, id, user string, d Decision) (Interaction, error) {
 	in, rec, err := b.interaction(ctx, id)
 	if err != nil {
@@ -108,21 +110,26 @@ func (b *Book) Decide(ctx context.Context, id, user string, d Decision) (Interac
 		in.Status, in.Grant = Allowed, grant.ID
 	}
 	// The claim comes first, so that of two decisions one counts; the grant comes before anybody is told.
-	claimed, err := b.claim(ctx, in, rec)
-	if err != nil || !claimed {
+	if err := b.claim(ctx, in, rec); err != nil {
 		return in, err
 	}
 	if d.Allow {
-		return in, b.add(ctx, grant)
+		if err := b.add(ctx, grant); err != nil {
+			return in, err
+		}
 	}
-	return in, nil
+	return in, b.cfg.Record(ctx, audit.Event{
+		Kind: audit.KindConsent, Allowed: d.Allow, User: user, By: user, Actor: in.Ask.Agent, Target: in.Ask.Target,
+		AskedScope: strings.Join(in.Ask.Scopes, " "), AskedDetails: in.Ask.Details, Interaction: hash(in.ID),
+		Grant: grant.ID, GrantedScope: strings.Join(grant.Scopes, " "), GrantedDetails: grant.Details, Expires: grant.Expires,
+	})
 }
 
-// claim writes the decision where the pending interaction was; false and ErrDecided when another one was faster.
-func (b *Book) claim(ctx context.Context, in Interaction, rec store.Record) (bool, error) {
+// claim writes the decision where the pending interaction was; ErrDecided when another one was faster.
+func (b *Book) claim(ctx context.Context, in Interaction, rec store.Record) error {
 	value, err := json.Marshal(in)
 	if err != nil {
-		return false, err
+		return err
 	}
 	out, err := store.Apply(ctx, b.cfg.Live, store.Commit{
 		Partition: rec.Partition,
@@ -130,9 +137,9 @@ func (b *Book) claim(ctx context.Context, in Interaction, rec store.Record) (boo
 		Writes:    []store.Write{{Name: rec.Name, Value: value, TTL: b.cfg.InteractionLifetime}},
 	})
 	if err == nil && !out.Applied {
-		err = ErrDecided
+		return ErrDecided
 	}
-	return err == nil, err
+	return err
 }
 
 // grantOf makes the grant of a decision: never wider than the ask, the agent's ceiling or the server's longest lifetime.

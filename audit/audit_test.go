@@ -1,0 +1,220 @@
+package audit_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"obolus/audit"
+	"obolus/oauth"
+	"obolus/store"
+	"obolus/store/memory"
+)
+
+func ledgerOf(t *testing.T, records store.Engine) (*audit.Recorder, *audit.Ledger) {
+	t.Helper()
+	r := audit.NewRecorder(t.Context(), records, time.Now)
+	t.Cleanup(r.Close)
+	return r, audit.NewLedger(records)
+}
+
+func record(t *testing.T, r *audit.Recorder, events ...audit.Event) {
+	t.Helper()
+	for _, e := range events {
+		if err := r.Record(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestWhatIsRecordedIsFound(t *testing.T) {
+	t.Parallel()
+	r, l := ledgerOf(t, memory.New(time.Now))
+	record(t, r,
+		audit.Event{Kind: audit.KindExchange, Allowed: true, User: "alice", Actor: "agent-a", Txn: "txn_1"},
+		audit.Event{Kind: audit.KindRedeem, Allowed: true, User: "alice", Actor: "agent-a", Txn: "txn_1"},
+		audit.Event{Kind: audit.KindExchange, User: "alice/x", Actor: "agent-b", Error: oauth.InvalidScope, Reason: oauth.ReasonCeilingScope},
+		audit.Event{Kind: audit.KindClient, Actor: "made up"},
+	)
+	for _, c := range []struct {
+		name   string
+		filter audit.Filter
+		want   []uint64
+	}{
+		{"everything", audit.Filter{}, []uint64{1, 2, 3, 4}},
+		{"of a transaction", audit.Filter{Txn: "txn_1"}, []uint64{1, 2}},
+		{"of a user", audit.Filter{User: "alice"}, []uint64{1, 2}},
+		{"of a user whose name begins alike", audit.Filter{User: "alice/x"}, []uint64{3}},
+		{"of an actor and a kind", audit.Filter{Actor: "agent-a", Kind: audit.KindRedeem}, []uint64{2}},
+		{"after a number", audit.Filter{After: 2}, []uint64{3, 4}},
+		{"so many", audit.Filter{Limit: 1}, []uint64{1}},
+		{"nothing was entered under what a stranger typed", audit.Filter{Actor: "made up"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			events, err := l.Events(t.Context(), c.filter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []uint64
+			for _, e := range events {
+				got = append(got, e.Seq)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(c.want) {
+				t.Errorf("events %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestTheNewestComeFirst(t *testing.T) {
+	t.Parallel()
+	r, l := ledgerOf(t, memory.New(time.Now))
+	for range 7 {
+		record(t, r, audit.Event{Kind: audit.KindRedeem, User: "alice"})
+	}
+	for _, f := range []audit.Filter{{Limit: 3}, {Limit: 3, User: "alice"}} {
+		events, err := l.Latest(t.Context(), f)
+		if err != nil || len(events) != 3 || events[0].Seq != 7 || events[2].Seq != 5 {
+			t.Errorf("%+v: %v, %v", f, events, err)
+		}
+	}
+}
+
+func TestManyServersWriteOneChain(t *testing.T) {
+	t.Parallel()
+	records := memory.New(time.Now)
+	const servers, each = 3, 60
+	var all sync.WaitGroup
+	for range servers {
+		r, _ := ledgerOf(t, records)
+		for range each {
+			all.Go(func() {
+				if err := r.Record(t.Context(), audit.Event{Kind: audit.KindRedeem, User: "alice"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	n, err := audit.NewLedger(records).Verify(t.Context(), func(uint64) {})
+	if err != nil || n != servers*each {
+		t.Errorf("the chain holds %d events, %v", n, err)
+	}
+}
+
+// tamper changes a record behind the ledger's back.
+func tamper(t *testing.T, records store.Engine, name string, change func([]byte) []byte) {
+	t.Helper()
+	recs, err := store.Read(t.Context(), records, store.Key{Partition: "ledger", Name: name})
+	if err != nil || !recs[0].Exists() {
+		t.Fatalf("%s: %v", name, err)
+	}
+	write := store.Write{Name: name, Listed: strings.HasPrefix(name, "e/")}
+	if write.Value = change(recs[0].Value); write.Value == nil {
+		write.Delete = true
+	}
+	if _, err := store.Apply(t.Context(), records, store.Commit{Partition: "ledger", Writes: []store.Write{write}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTamperingIsSeen(t *testing.T) {
+	t.Parallel()
+	name := func(seq int) string { return fmt.Sprintf("e/%020d", seq) }
+	for _, c := range []struct {
+		name   string
+		attack func(t *testing.T, records store.Engine)
+	}{
+		{"an event was rewritten", func(t *testing.T, records store.Engine) {
+			t.Helper()
+			tamper(t, records, name(2), func(b []byte) []byte { return []byte(strings.ReplaceAll(string(b), "alice", "mallo")) })
+		}},
+		{"an event was taken out", func(t *testing.T, records store.Engine) {
+			t.Helper()
+			tamper(t, records, name(2), func([]byte) []byte { return nil })
+		}},
+		{"the end was cut off", func(t *testing.T, records store.Engine) {
+			t.Helper()
+			tamper(t, records, name(3), func([]byte) []byte { return nil })
+		}},
+		{"the end was cut off and forgotten", func(t *testing.T, records store.Engine) {
+			t.Helper()
+			tamper(t, records, "head", func([]byte) []byte { return []byte(`{"seq":2,"hash":"x"}`) })
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			records := memory.New(time.Now)
+			r, l := ledgerOf(t, records)
+			for range 3 {
+				record(t, r, audit.Event{Kind: audit.KindRedeem, User: "alice"})
+			}
+			if _, err := l.Verify(t.Context(), func(uint64) {}); err != nil {
+				t.Fatalf("before the attack: %v", err)
+			}
+			c.attack(t, records)
+			if n, err := l.Verify(t.Context(), func(uint64) {}); err == nil {
+				t.Errorf("not noticed: %d events", n)
+			}
+		})
+	}
+}
+
+// broken is an engine that does not answer.
+type broken struct{ store.Engine }
+
+func (broken) Do(context.Context, store.Batch) (store.Results, error) {
+	return store.Results{}, store.ErrUnavailable
+}
+
+func TestWithoutTheStoreNothingIsRecorded(t *testing.T) {
+	t.Parallel()
+	r, _ := ledgerOf(t, broken{memory.New(time.Now)})
+	err := r.Record(t.Context(), audit.Event{Kind: audit.KindRedeem})
+	refusal, ok := errors.AsType[*oauth.Error](err)
+	if !ok || refusal.Status() != 503 || refusal.RetryAfter == 0 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAClosedRecorderRefuses(t *testing.T) {
+	t.Parallel()
+	r := audit.NewRecorder(t.Context(), memory.New(time.Now), time.Now)
+	r.Close()
+	if err := r.Record(t.Context(), audit.Event{Kind: audit.KindRedeem}); oauth.AsError(err).Status() != 503 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestARefusalIsDescribed(t *testing.T) {
+	t.Parallel()
+	e := audit.Event{Allowed: true}
+	e.Refused(oauth.Conceal(oauth.InvalidRequest, oauth.ReasonSubject, "no", errors.New("secret cause")))
+	data, err := json.Marshal(e)
+	if err != nil || e.Allowed || e.Reason != oauth.ReasonSubject || strings.Contains(string(data), "secret cause") {
+		t.Errorf("%s %v", data, err)
+	}
+	e.Refused(nil)
+	if !e.Allowed {
+		t.Error("what was not refused was allowed")
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	r := audit.NewRecorder(b.Context(), memory.New(time.Now), time.Now)
+	defer r.Close()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := r.Record(b.Context(), audit.Event{Kind: audit.KindRedeem, User: "alice", Actor: "agent-a", Txn: "txn_1"}); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
