@@ -62,6 +62,8 @@ const (
 
 	// Consent.
 	ReasonNoGrant        Reason = "grant_missing"
+	ReasonGrantScope     Reason = "grant_scope"
+	ReasonGrantDetails   Reason = "grant_details"
 	ReasonGrantExhausted Reason = "grant_exhausted"
 	ReasonGrantWithdrawn Reason = "grant_withdrawn"
 	ReasonDenied         Reason = "user_denied"

@@ -84,12 +84,11 @@ var floors = []struct {
 }{
 	{true, []string{"oauth", "oauth/strict", "oauth/details"}},
 	{true, []string{"token", "store"}},
-	{true, []string{"agents", "audit", "consent", "policy", "transaction"}},
-	{true, []string{"oauth/exchange", "users"}},
+	{true, []string{"agents", "audit", "consent", "keys", "policy", "transaction"}},
+	{true, []string{"oauth/authcode", "oauth/exchange", "users"}},
 	{false, []string{"oauth/endpoint", "web", "admin", "store/bolt", "store/memory", "store/postgres", "store/redis", "store/storetest", "resource"}},
-	{false, []string{"internal/demo"}},
 	{false, []string{"cmd/obolus"}},
-	{false, []string{"bench", "conformance", "internal/deptest"}},
+	{false, []string{"bench", "conformance", "docs", "internal/deptest", "internal/world"}},
 }
 
 // floorOf finds the longest name on a floor that a package is or stands under.

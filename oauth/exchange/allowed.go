@@ -1,0 +1,272 @@
+package exchange
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"obolus/agents"
+	"obolus/audit"
+	"obolus/consent"
+	"obolus/oauth"
+	"obolus/store"
+	"obolus/token"
+)
+
+// checkResource holds one resource parameter to RFC 8707 section 2.
+func checkResource(uri string) error {
+	if _, err := agents.CanonicalURI(uri); err != nil {
+		return oauth.Refuse(oauth.InvalidTarget, oauth.ReasonTarget, "resource "+err.Error())
+	}
+	return nil
+}
+
+// target makes sure that the request means exactly one resource, registered, in use and within the agent's ceiling, and that
+// the user signed in recently enough for it: step 6.
+func (x *Exchange) target(ctx context.Context, f *facts) error {
+	switch {
+	case f.resource.ID == "" && len(f.ask.targets) == 0:
+		return oauth.Refuse(oauth.InvalidTarget, oauth.ReasonTargetMissing, "neither resource nor audience was sent, and the agent has no default")
+	case f.resource.ID == "" || f.resource.Disabled:
+		return oauth.Refuse(oauth.InvalidTarget, oauth.ReasonTarget, "the target is not known")
+	}
+	for i, name := range f.ask.targets {
+		if i == 0 {
+			continue
+		}
+		other, err := x.cfg.Registry.ResourceAt(ctx, name)
+		if err != nil && !errors.Is(err, agents.ErrNotFound) {
+			return oauth.Unavailable(err)
+		}
+		if err != nil || other.ID != f.resource.ID {
+			return oauth.Refuse(oauth.InvalidTarget, oauth.ReasonTargetSeveral, "a token is for one resource; ask for one")
+		}
+	}
+	if !slices.Contains(f.agent.Ceiling.Resources, f.resource.ID) {
+		return oauth.Refuse(oauth.InvalidTarget, oauth.ReasonCeilingTarget, "the target is above the ceiling of the agent")
+	}
+	if f.ask.details.Len() > 0 {
+		if err := x.cfg.Details.CheckTarget(f.ask.details, f.resource.URI, f.resource.Aliases); err != nil {
+			return oauth.Refuse(oauth.InvalidAuthorizationDetails, oauth.ReasonDetailsLocation, "authorization_details name another location than the target")
+		}
+	}
+	if limit := time.Duration(f.resource.MaxAuthAge); limit > 0 {
+		signedIn := time.Unix(f.subject.claims.AuthTime, 0)
+		if f.subject.claims.AuthTime == 0 || x.cfg.Now().Sub(signedIn) > limit {
+			refusal := oauth.Refuse(oauth.InsufficientUserAuth, oauth.ReasonUserAuthTooOld, "the user signed in too long ago for the target")
+			refusal.Members = map[string]any{"max_age": int64(limit / time.Second)}
+			return refusal
+		}
+	}
+	return nil
+}
+
+// limits are what binds the token, but for the grant.
+func (x *Exchange) limits(f *facts, by *actor) limits {
+	ends := []time.Time{f.subject.expires, f.agent.Expires, f.who.Expires()}
+	if by != nil {
+		ends = append(ends, by.expires)
+	}
+	lifetime := x.cfg.Settings.Lifetime
+	lifetime = min(lifetime, f.resource.Lifetime.Or(lifetime), f.agent.Ceiling.Lifetime.Or(lifetime))
+	if f.resource.Redemption == agents.RedemptionNone {
+		lifetime = min(f.resource.Lifetime.Or(x.cfg.Settings.Lifetime), f.agent.Ceiling.Lifetime.Or(maxSession))
+	}
+	return limits{
+		asked:    want{scopes: f.ask.scopes, given: len(f.ask.scopes) > 0, details: f.ask.details},
+		resource: scopesOf(f.resource), types: f.detailTypes(), subject: f.subject.limit(), ceiling: f.ceiling(x.cfg.Details),
+		registry: x.cfg.Details, narrowScopes: x.cfg.Settings.NarrowScopes,
+		now: x.cfg.Now(), lifetime: lifetime, ends: ends,
+	}
+}
+
+// maxSession is the longest that a token without redemption may be good for.
+const maxSession = 10 * time.Minute
+
+func scopesOf(r agents.Resource) []string {
+	scopes := make([]string, 0, len(r.Scopes))
+	for s := range r.Scopes {
+		scopes = append(scopes, s)
+	}
+	slices.Sort(scopes)
+	return scopes
+}
+
+// within are the limits with those of a grant.
+func (l limits) within(g consent.Grant) limits {
+	set, err := l.registry.Parse(g.Details)
+	b := bound{scopes: g.Scopes}
+	if len(g.Details) > 0 && err == nil {
+		b.details = set
+	}
+	l.grant = &b
+	l.ends = append(slices.Clone(l.ends), g.Expires)
+	return l
+}
+
+// justSpent is how long an exhausted grant answers a burst of requests with a refusal before the user is asked anew.
+const justSpent = 3 * time.Second
+
+// grant finds what the user allowed that covers the request, and what the token may be within it: steps 7 and 8. Of
+// several grants one without a budget comes first, then the one that lasts longest.
+func (x *Exchange) grant(ctx context.Context, f *facts, l limits, event *audit.Event) (consent.Grant, granted, error) {
+	now, keys := x.cfg.Now(), Fingerprint(f.agent)
+	live := slices.DeleteFunc(slices.Clone(f.bundle.Grants), func(d consent.Drawn) bool { return d.AgentKeys != keys })
+	slices.SortFunc(live, func(a, b consent.Drawn) int {
+		return cmp.Or(cmp.Compare(min(a.Uses, 1), min(b.Uses, 1)), b.Expires.Compare(a.Expires))
+	})
+	var refusal error
+	for _, d := range live {
+		out, err := narrow(l.within(d.Grant))
+		covers := err == nil
+		switch {
+		case !now.Before(d.Expires):
+		case covers && !d.Withdrawn.IsZero() && now.Sub(d.Withdrawn) < x.cfg.Settings.Remember:
+			refusal = oauth.Refuse(oauth.AccessDenied, oauth.ReasonGrantWithdrawn, "the user has taken the consent back")
+		case !d.Withdrawn.IsZero():
+		case covers && d.Exhausted() && now.Sub(d.LastUsed) < justSpent:
+			refusal = oauth.Refuse(oauth.AccessDenied, oauth.ReasonGrantExhausted, "the consent is used up")
+		case d.Exhausted():
+		case covers:
+			return d.Grant, out, nil
+		case refusal == nil && overlaps(l, d.Grant):
+			refusal = err
+		}
+	}
+	if refusal != nil {
+		return consent.Grant{}, granted{}, refusal
+	}
+	return x.askUser(ctx, f, l, event)
+}
+
+// overlaps says whether a grant allows some of what was asked but not all. Such a request is too wide; one that has nothing in
+// common with the grant is a new question to the user.
+func overlaps(l limits, g consent.Grant) bool {
+	if slices.ContainsFunc(l.asked.scopes, func(s string) bool { return slices.Contains(g.Scopes, s) }) {
+		return true
+	}
+	set, err := l.registry.Parse(g.Details)
+	if len(g.Details) == 0 || err != nil || l.asked.details.Len() == 0 {
+		return false
+	}
+	widest, ok := l.registry.Widest(set, l.asked.details)
+	return ok && widest.Len() > 0
+}
+
+// askUser opens, or finds, the question to the user, and waits for the answer as long as the agent wanted to.
+func (x *Exchange) askUser(ctx context.Context, f *facts, l limits, event *audit.Event) (consent.Grant, granted, error) {
+	none := consent.Grant{}
+	possible, err := narrow(l) // what is beyond the ceiling or the subject token is not worth a question
+	if err != nil {
+		return none, granted{}, err
+	}
+	in, err := x.cfg.Consents.Ask(ctx, consent.Ask{
+		User: f.subject.user, Agent: f.agent.ID, Target: f.resource.ID, Scopes: possible.scopes, Details: possible.details.JSON(),
+		MaxUses: f.agent.Ceiling.Uses, AgentKeys: Fingerprint(f.agent),
+	})
+	if errors.Is(err, consent.ErrTooMany) {
+		refusal := oauth.Refuse(oauth.AccessDenied, oauth.ReasonPrompts, "the user has been asked too often; wait before asking again")
+		refusal.HTTPStatus, refusal.RetryAfter = 429, time.Minute
+		return none, granted{}, refusal
+	}
+	if err != nil {
+		return none, granted{}, oauth.Unavailable(err)
+	}
+	event.Interaction = token.Hash(in.ID)
+	if in.Status == consent.Pending && f.ask.Wait > 0 {
+		if in, err = x.wait(ctx, in, f.ask.Wait); err != nil {
+			return none, granted{}, err
+		}
+	}
+	switch in.Status {
+	case consent.Denied:
+		return none, granted{}, oauth.Refuse(oauth.AccessDenied, oauth.ReasonDenied, "the user said no")
+	case consent.Allowed:
+		return x.answered(ctx, f, l, in)
+	default:
+		return none, granted{}, oauth.Interaction{
+			URI: x.cfg.Settings.InteractionURI + in.ID, ExpiresIn: in.Remaining(x.cfg.Now()), Interval: x.cfg.Settings.Interval,
+		}.Refusal()
+	}
+}
+
+// wait holds the request until the interaction is decided or the time is over. The hint of the store may be missed, so it
+// also looks by itself.
+func (x *Exchange) wait(ctx context.Context, in consent.Interaction, patience time.Duration) (consent.Interaction, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	hints, err := x.cfg.Consents.Watch(ctx, in.ID)
+	if err != nil {
+		return in, oauth.Unavailable(err)
+	}
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for in.Status == consent.Pending {
+		now, err := x.cfg.Consents.Interaction(ctx, in.ID)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, consent.ErrNotFound):
+			return in, nil
+		case err != nil:
+			return in, oauth.Unavailable(err)
+		}
+		if in = now; in.Status != consent.Pending {
+			break
+		}
+		select {
+		case _, open := <-hints:
+			if !open {
+				hints = nil
+			}
+		case <-look.C:
+		case <-ctx.Done():
+			return in, nil
+		}
+	}
+	return in, nil
+}
+
+// answered takes the grant that came of an interaction while the request waited.
+func (x *Exchange) answered(ctx context.Context, f *facts, l limits, in consent.Interaction) (consent.Grant, granted, error) {
+	recs, err := x.cfg.Mirror.Read(ctx, consent.Key(f.subject.user, f.agent.ID, f.resource.ID))
+	if err != nil {
+		return consent.Grant{}, granted{}, oauth.Unavailable(err)
+	}
+	bundle, err := consent.ReadBundle(recs[0])
+	if err != nil {
+		return consent.Grant{}, granted{}, err
+	}
+	for _, d := range bundle.Grants {
+		if d.ID == in.Grant && d.LiveAt(x.cfg.Now()) && !d.Exhausted() {
+			out, err := narrow(l.within(d.Grant))
+			return d.Grant, out, err
+		}
+	}
+	return consent.Grant{}, granted{}, oauth.Unavailable(errors.New("the grant of the decision is not there yet"))
+}
+
+// draw takes a use from the grant's budget, durably: the first half of step 10.
+func (x *Exchange) draw(ctx context.Context, g consent.Grant) ([]store.Commit, error) {
+	copies, err := x.cfg.Consents.Draw(ctx, g)
+	switch {
+	case errors.Is(err, consent.ErrExhausted):
+		return nil, oauth.Refuse(oauth.AccessDenied, oauth.ReasonGrantExhausted, "the consent is used up")
+	case errors.Is(err, consent.ErrGone):
+		return nil, oauth.Refuse(oauth.AccessDenied, oauth.ReasonGrantWithdrawn, "the user has taken the consent back")
+	case err != nil:
+		return nil, oauth.Unavailable(err)
+	default:
+		return copies, nil
+	}
+}
+
+// Fingerprint names what a user trusts an agent by: its keys, its secret, its owner and its operator. When one of them changes
+// users are asked anew.
+func Fingerprint(a agents.Agent) string {
+	return token.Hash(strings.Join([]string{
+		string(a.Auth), strconv.Quote(string(a.JWKS)), a.JWKSURI, a.SecretHash, strconv.Quote(a.Owner), strconv.Quote(a.Operator),
+	}, "\n"))
+}

@@ -1,0 +1,218 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"obolus/agents"
+	"obolus/audit"
+	"obolus/consent"
+	"obolus/oauth"
+	"obolus/oauth/details"
+	"obolus/store"
+	"obolus/token"
+	"obolus/transaction"
+)
+
+// facts are what a decision is made from: the outcome of step 4.
+type facts struct {
+	ask      ask
+	agent    agents.Agent
+	who      agents.Authenticated
+	subject  subject
+	standing transaction.Standing // of the subject token, if it is one of ours
+	resource agents.Resource      // the one the first target names; empty id: none
+	bundle   consent.Bundle
+	gens     []uint64 // of what Watched names, for the token to be
+	key      *token.SigningKey
+}
+
+// read authenticates the agent and fetches everything the decision needs, in one round trip to the live store as long as this
+// process has met the agent and the target before. The agent's assertion and its proof are spent in it.
+func (x *Exchange) read(ctx context.Context, who agents.Presented, a ask, s subject) (*facts, error) {
+	f := &facts{ask: a, subject: s}
+	place, target, err := x.guessTarget(ctx, who.ClientID(), a)
+	if err != nil {
+		return nil, err
+	}
+	if f.key, err = x.cfg.Keys.Signer(target.Algorithm); err != nil {
+		return nil, err
+	}
+	watched, err := x.watched(f, who.ClientID())
+	if err != nil {
+		return nil, err
+	}
+	look, err := x.look(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	commits, reads := x.cfg.Clients.Batch(who)
+	auth := len(reads)
+	if a.Proof != nil {
+		commits = append(commits, agents.Once("proof", a.Proof.JKT+" "+a.Proof.ID, proofMemory))
+	}
+	reads = append(reads, x.cfg.Mirror.Key(place), x.cfg.Mirror.Key(consent.Key(s.user, who.ClientID(), target.ID)))
+	for _, k := range watched {
+		reads = append(reads, x.cfg.Mirror.Key(k))
+	}
+	first := len(reads)
+	reads = append(reads, look.Reads()...)
+
+	res, err := x.cfg.Live.Do(ctx, store.Batch{Commits: commits, Reads: reads})
+	if errors.Is(err, store.ErrInvalid) {
+		return nil, errSubject(oauth.ReasonSubject, err) // a name in the token is none that could be ours
+	}
+	if err != nil {
+		return nil, oauth.Unavailable(err)
+	}
+	if f.who, err = x.cfg.Clients.Confirm(ctx, who, res); err != nil {
+		return nil, err
+	}
+	if err := x.spentProof(a, res); err != nil {
+		return nil, err
+	}
+	if s.own != nil {
+		if f.standing, err = look.Judge(ctx, res.Records[first:], res.Now); err != nil {
+			return nil, err
+		}
+	}
+	wanted := append([]store.Key{place, consent.Key(s.user, who.ClientID(), target.ID)}, watched...)
+	return f, x.fill(ctx, f, target, wanted, store.Results{Records: res.Records[auth:first], Now: res.Now})
+}
+
+// proofMemory is how long a DPoP proof is remembered: longer than its window in both directions.
+const proofMemory = 2 * time.Minute
+
+func (x *Exchange) spentProof(a ask, res store.Results) error {
+	if a.Proof == nil {
+		return nil
+	}
+	began := x.cfg.Live.Epoch().Began
+	if res.Outcomes[len(res.Outcomes)-1].Applied && (began.IsZero() || a.Proof.IssuedAt.After(began.Truncate(time.Second))) {
+		return nil
+	}
+	return oauth.Refuse(oauth.InvalidDPoPProof, oauth.ReasonProofUsed, "the DPoP proof was used before or is older than the server's memory")
+}
+
+// fill reads the records that were fetched for the decision; what had no copy is taken from records.
+func (x *Exchange) fill(ctx context.Context, f *facts, target agents.Resource, keys []store.Key, res store.Results) error {
+	agent, ok := f.who.Agent()
+	if !ok {
+		return oauth.Refuse(oauth.UnauthorizedClient, oauth.ReasonClientGrant, "the client is not registered for token exchange")
+	}
+	f.agent = agent
+	recs := make([]store.Record, len(keys))
+	for i, k := range keys {
+		var err error
+		if recs[i], err = x.cfg.Mirror.Resolve(ctx, k, res.Records[i], res.Now); err != nil {
+			return oauth.Unavailable(err)
+		}
+	}
+	for _, rec := range recs[2:] {
+		f.gens = append(f.gens, rec.Version)
+	}
+	f.gens = slices.Insert(f.gens, len(f.gens)-1, 0) // the grant's: one that was ever stopped is never used again
+	if target.ID == "" {
+		return nil // step 6 refuses it
+	}
+	resource, err := x.cfg.Registry.ReadResource(recs[0])
+	if errors.Is(err, agents.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return oauth.Unavailable(err)
+	}
+	f.resource = resource
+	if resource.ID != target.ID { // the name has moved to another resource since this process last looked
+		return oauth.Unavailable(errors.New("the registration of the target has just changed"))
+	}
+	f.bundle, err = consent.ReadBundle(recs[1])
+	return err
+}
+
+// guessTarget is where the resource lies that the request names, and the resource as last seen here; the registry is asked if
+// it has not been seen. A resource without id stands for a target that names nothing.
+func (x *Exchange) guessTarget(ctx context.Context, agent string, a ask) (store.Key, agents.Resource, error) {
+	name := x.cfg.Registry.GuessDefault(agent)
+	if len(a.targets) > 0 {
+		name = a.targets[0]
+	}
+	if name == "" {
+		name = "-"
+	}
+	place := agents.TargetKey(name)
+	if res, ok := x.cfg.Registry.GuessResource(name); ok {
+		return place, res, nil
+	}
+	res, err := x.cfg.Registry.ResourceAt(ctx, name)
+	if errors.Is(err, agents.ErrNotFound) {
+		return place, agents.Resource{}, nil
+	}
+	if err != nil {
+		return place, res, oauth.Unavailable(err)
+	}
+	return place, res, nil
+}
+
+// watched are the stops that would reach the token to be issued, without its grant, which is not known yet.
+func (x *Exchange) watched(f *facts, agent string) ([]store.Key, error) {
+	skeleton := token.Claims{Subject: f.subject.user, Act: x.chainOf(f.subject.claims.Act, agent), Context: f.subject.context("")}
+	keys, err := transaction.Watched(skeleton, f.key.KeyID())
+	if err != nil {
+		return nil, oauth.Conceal(oauth.InvalidRequest, oauth.ReasonChainMalformed, "the subject token cannot be used", err)
+	}
+	return keys, nil
+}
+
+func (x *Exchange) look(ctx context.Context, s subject) (transaction.Look, error) {
+	if s.own == nil {
+		return transaction.Look{}, nil
+	}
+	return x.cfg.Transactions.Look(ctx, *s.own)
+}
+
+// context is what the token to be says about where it comes from: the user's own token stays the source through the
+// whole lineage.
+func (s subject) context(grant string) *token.Context {
+	if s.own == nil {
+		return &token.Context{Consent: grant}
+	}
+	if s.claims.Context != nil {
+		return &token.Context{Consent: grant, Source: s.claims.Context.Source, Origin: s.claims.Context.Origin}
+	}
+	return &token.Context{Consent: grant, Source: s.claims.ID, Origin: s.claims.ClientID}
+}
+
+// ceiling is the most the agent may get at the resource.
+func (f *facts) ceiling(types *details.Registry) bound {
+	b := bound{scopes: f.agent.Ceiling.Scopes, anyDetails: true}
+	if len(f.agent.Ceiling.Details) > 0 {
+		b.anyDetails = false
+		if set, err := types.Parse(f.agent.Ceiling.Details); err == nil {
+			b.details = set
+		} // else it covers nothing
+	}
+	return b
+}
+
+// detailTypes are those that both the agent and the resource are registered for.
+func (f *facts) detailTypes() []string {
+	var both []string
+	for _, name := range f.resource.Details {
+		if slices.Contains(f.agent.Ceiling.DetailTypes, name) {
+			both = append(both, name)
+		}
+	}
+	return both
+}
+
+// describe fills the event with who and what the request is about.
+func (f *facts) describe(event *audit.Event) {
+	event.User = f.subject.user
+	event.SubjectHash = token.Hash(f.subject.jti)
+	if f.resource.ID != "" {
+		event.Target = f.resource.URI
+	}
+}

@@ -1,0 +1,211 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"obolus/oauth"
+	"obolus/oauth/details"
+	"obolus/token"
+	"obolus/transaction"
+)
+
+// TrustedIssuer is somebody else whose tokens may be subject tokens.
+type TrustedIssuer struct {
+	Issuer     string
+	Keys       token.KeySource
+	Algorithms []string
+	// Types are the subject token types accepted of it: jwt, id_token.
+	Types []oauth.TokenType
+	// Audience is what a jwt must be for; empty: this server's issuer identifier.
+	Audience string
+	// SubjectPrefix is put before its sub to make the id of the user here.
+	SubjectPrefix string
+	// Scopes are what a token without a scope claim stands for; empty: nothing.
+	Scopes []string
+	// Clients maps its client ids to agents here: an ID token is taken from the agent whose client it was issued to.
+	Clients map[string]string
+}
+
+// subject is the verified answer to "on whose behalf": step 2.
+type subject struct {
+	user     string
+	claims   token.Claims
+	own      *token.Verified // nil for a token of a trusted issuer
+	scopes   []string
+	details  details.Set
+	bounded  bool // the token names authorization_details, so that nothing may be wider than they
+	expires  time.Time
+	audience []string // of a trusted issuer's ID token: whose it is
+	jti      string
+}
+
+// subject verifies the subject token by the rules of its declared type, RFC 8693 section 2.1. What it does not check is
+// whether the token was stopped, and whether the requester is entitled to it.
+func (x *Exchange) subject(ctx context.Context, a ask) (subject, error) {
+	switch a.SubjectTokenType {
+	case oauth.TypeAccessToken:
+		return x.ownSubject(ctx, a.SubjectToken)
+	case oauth.TypeJWT, oauth.TypeIDToken:
+		return x.foreignSubject(ctx, a)
+	default:
+		return subject{}, errSubject(oauth.ReasonSubject, errors.New("unsupported subject_token_type"))
+	}
+}
+
+func (x *Exchange) ownSubject(ctx context.Context, compact string) (subject, error) {
+	v, err := x.cfg.Verifier.Verify(ctx, compact)
+	if err != nil {
+		return subject{}, errSubject(oauth.ReasonSubject, err)
+	}
+	c := v.Claims()
+	s := subject{user: c.Subject, claims: c, own: &v, scopes: c.Scopes(), expires: time.Unix(c.Expires, 0), jti: c.ID}
+	return s, x.subjectDetails(&s)
+}
+
+// foreignSubject verifies a token of a trusted issuer: an ID token of OpenID Connect Core section 2, or a JWT for this
+// server.
+func (x *Exchange) foreignSubject(ctx context.Context, a ask) (subject, error) {
+	issuer, _, err := token.Peek(a.SubjectToken)
+	if err != nil {
+		return subject{}, errSubject(oauth.ReasonSubject, err)
+	}
+	i := slices.IndexFunc(x.cfg.Trusted, func(t TrustedIssuer) bool { return t.Issuer == issuer })
+	if i < 0 || !slices.Contains(x.cfg.Trusted[i].Types, a.SubjectTokenType) {
+		return subject{}, errSubject(oauth.ReasonSubject, errors.New("the issuer is not trusted for this type"))
+	}
+	from := x.cfg.Trusted[i]
+	expect := token.Expect{
+		Issuer: from.Issuer, Keys: from.Keys, Algs: from.Algorithms, Types: []string{"", "JWT"}, RequireExp: true, Now: x.cfg.Now,
+	}
+	if a.SubjectTokenType == oauth.TypeJWT {
+		if expect.Audience = from.Audience; expect.Audience == "" {
+			expect.Audience = x.cfg.Issuer
+		}
+	}
+	got, err := token.VerifyJWT(ctx, a.SubjectToken, expect)
+	if err != nil {
+		return subject{}, errSubject(oauth.ReasonSubject, err)
+	}
+	c := got.Claims
+	if c.Subject == "" || c.Confirm != nil || c.Act != nil && a.SubjectTokenType == oauth.TypeIDToken {
+		return subject{}, errSubject(oauth.ReasonSubject, errors.New("the claims are not those of the type"))
+	}
+	s := subject{
+		user: from.SubjectPrefix + c.Subject, claims: c, scopes: c.Scopes(), expires: time.Unix(c.Expires, 0), jti: from.Issuer + " " + c.ID,
+	}
+	if c.Scope == "" {
+		s.scopes = from.Scopes
+	}
+	if a.SubjectTokenType == oauth.TypeIDToken {
+		for _, aud := range c.Audience {
+			s.audience = append(s.audience, from.agentFor(aud))
+		}
+	}
+	return s, x.subjectDetails(&s)
+}
+
+// agentFor is the agent whose client at the issuer this is; a client not mapped has the same id here.
+func (t TrustedIssuer) agentFor(client string) string {
+	if agent, ok := t.Clients[client]; ok {
+		return agent
+	}
+	return client
+}
+
+func (x *Exchange) subjectDetails(s *subject) error {
+	if len(s.claims.Details) == 0 {
+		return nil
+	}
+	set, err := x.cfg.Details.Parse(s.claims.Details)
+	if err != nil {
+		return errSubject(oauth.ReasonSubjectDetails, err)
+	}
+	s.details, s.bounded = set, true
+	return nil
+}
+
+func (s subject) limit() bound {
+	return bound{scopes: s.scopes, details: s.details, anyDetails: !s.bounded}
+}
+
+// actor is a verified actor token: step 3. Nil stands for none.
+type actor struct {
+	expires time.Time
+	jkt     string
+}
+
+// maxActorLifetime bounds how long a credential of an agent's own making may be good for.
+const maxActorLifetime = time.Hour
+
+// actor verifies the actor token: a JWT that the agent signed with its registered key, with itself as iss and sub and this
+// server as aud, or an access token of ours that is the agent's own. It must name the requester, and carry no chain.
+func (x *Exchange) actor(ctx context.Context, a ask, requester string) (*actor, error) {
+	switch {
+	case a.ActorToken == "":
+		return nil, nil //nolint:nilnil // no actor token is an ordinary request
+	case a.ActorTokenType == oauth.TypeJWT:
+		return x.signedActor(ctx, a.ActorToken, requester)
+	case a.ActorTokenType == oauth.TypeAccessToken:
+		return x.issuedActor(ctx, a.ActorToken, requester)
+	default:
+		return nil, errActor(oauth.ReasonActor, errors.New("unsupported actor_token_type"))
+	}
+}
+
+func (x *Exchange) signedActor(ctx context.Context, compact, requester string) (*actor, error) {
+	issuer, sub, err := token.Peek(compact)
+	if err != nil {
+		return nil, errActor(oauth.ReasonActor, err)
+	}
+	if sub != requester || issuer != requester {
+		return nil, errActor(oauth.ReasonActorMismatch, errors.New("the actor token names somebody else"))
+	}
+	keys, err := x.cfg.Clients.KeysOf(ctx, requester)
+	if err != nil {
+		return nil, err
+	}
+	got, err := token.VerifyJWT(ctx, compact, token.Expect{
+		Issuer: requester, Keys: keys, Audience: x.cfg.Issuer, RequireExp: true, MaxLifetime: maxActorLifetime, Now: x.cfg.Now,
+		Types: []string{"", "JWT", "client-authentication+jwt"},
+	})
+	if err != nil {
+		return nil, errActor(oauth.ReasonActor, err)
+	}
+	return actorOf(got.Claims)
+}
+
+func (x *Exchange) issuedActor(ctx context.Context, compact, requester string) (*actor, error) {
+	v, err := x.cfg.Verifier.Verify(ctx, compact)
+	if err != nil {
+		return nil, errActor(oauth.ReasonActor, err)
+	}
+	c := v.Claims()
+	if c.Subject != requester {
+		return nil, errActor(oauth.ReasonActorMismatch, errors.New("the actor token names somebody else"))
+	}
+	standing, err := x.cfg.Transactions.Standing(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	if standing.Phase != transaction.PhaseIssued {
+		return nil, errActor(oauth.ReasonActor, errors.New("the actor token was stopped"))
+	}
+	return actorOf(c)
+}
+
+func actorOf(c token.Claims) (*actor, error) {
+	if c.Act != nil {
+		return nil, errActor(oauth.ReasonActor, errors.New("the actor token is itself delegated"))
+	}
+	a := &actor{expires: time.Unix(c.Expires, 0)}
+	if c.Confirm != nil {
+		a.jkt = c.Confirm.JKT
+		if a.jkt == "" {
+			return nil, errActor(oauth.ReasonActor, errors.New("the actor token is bound to a certificate"))
+		}
+	}
+	return a, nil
+}
