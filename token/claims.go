@@ -39,7 +39,8 @@ func (c Claims) Scopes() []string { return strings.Fields(c.Scope) }
 // redemption finds in one read everything that could have stopped the token.
 type Context struct {
 	Consent string `json:"consent,omitempty"` // the grant's id
-	Source  string `json:"source,omitempty"`  // the token it was derived from
+	Source  string `json:"source,omitempty"`  // jti of the user's token that it was derived from
+	Origin  string `json:"origin,omitempty"`  // client to which the user's token was issued
 }
 
 // Confirmation binds a token to a key: the SHA-256 thumbprint of a JWK (RFC 9449 section 6.1) or of a certificate
@@ -86,6 +87,8 @@ type Actor struct {
 	Subject string
 	Profile string          // sub_profile: "ai_agent", "service", …
 	Prior   json.RawMessage // the nested act object, or nil
+
+	raw json.RawMessage // the whole object as it was received, if it was
 }
 
 // Verified are claims whose signature, issuer, type and times a Verifier has checked. Only this package makes them. They
