@@ -1,0 +1,270 @@
+package policy
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"iter"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+)
+
+// What a set may be at most.
+const (
+	maxFile     = 1 << 20
+	maxPolicies = 10_000
+	maxNesting  = 64
+	maxName     = 128
+)
+
+// Problem is one thing that is wrong with a set.
+type Problem struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	Policy string `json:"policy,omitempty"` // by name, where the problem is within one
+	Reason string `json:"reason"`
+}
+
+// String is the form that editors understand: file:line:column: reason.
+func (p Problem) String() string {
+	s := p.File + ":" + strconv.Itoa(p.Line) + ":" + strconv.Itoa(p.Column) + ": "
+	if p.Policy != "" {
+		s += p.Policy + ": "
+	}
+	return s + p.Reason
+}
+
+// Errors is why a set was refused: every problem that was found.
+type Errors []Problem
+
+// Error has one line for each problem.
+func (e Errors) Error() string {
+	lines := make([]string, 0, len(e))
+	for _, p := range e {
+		lines = append(lines, p.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// compiled is one policy of a set.
+type compiled struct {
+	name   string
+	order  int
+	cedar  *cedar.Policy
+	source *ast.Policy
+}
+
+// set is a compiled whole. It does not change.
+type set struct {
+	version  string
+	files    []File
+	policies []compiled
+	byName   map[cedar.PolicyID]int
+	permits  bool // there is a permit: what none allows is refused
+	index    index
+}
+
+// compile makes a set, or tells everything that keeps it from being one.
+func compile(files []File, sch *schema) (*set, error) {
+	s := &set{files: slices.Clone(files), byName: make(map[cedar.PolicyID]int)}
+	slices.SortFunc(s.files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
+	var bad Errors
+	for i, f := range s.files {
+		if i > 0 && s.files[i-1].Name == f.Name {
+			bad = append(bad, Problem{File: f.Name, Line: 1, Column: 1, Reason: "the file is there twice"})
+			continue
+		}
+		bad = append(bad, s.read(f, sch)...)
+	}
+	if len(s.policies) > maxPolicies {
+		bad = append(bad, Problem{File: s.files[len(s.files)-1].Name, Line: 1, Column: 1, Reason: fmt.Sprintf("there are more than %d policies", maxPolicies)})
+	}
+	if len(bad) > 0 {
+		return nil, bad
+	}
+	s.version = version(s.files)
+	s.index = newIndex(s.policies, s.permits)
+	return s, nil
+}
+
+// version is a hash over the files that no two sets share.
+func version(files []File) string {
+	h := sha256.New()
+	for _, f := range files {
+		fmt.Fprintf(h, "%d %d\n%s%s", len(f.Name), len(f.Text), f.Name, f.Text)
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// read adds the policies of a file to the set.
+func (s *set) read(f File, sch *schema) Errors {
+	at := func(p cedar.Position, name, reason string) Problem {
+		return Problem{File: f.Name, Line: p.Line, Column: p.Column, Policy: name, Reason: reason}
+	}
+	if p, ok := readable(f.Text); !ok {
+		return Errors{at(p, "", fmt.Sprintf("the file is not UTF-8, is larger than %d bytes or nests deeper than %d", maxFile, maxNesting))}
+	}
+	list, err := cedar.NewPolicyListFromBytes(f.Name, []byte(f.Text))
+	if err != nil {
+		p, reason := position(err.Error())
+		return Errors{at(p, "", reason)}
+	}
+	var bad Errors
+	for i, p := range list {
+		name, ok := nameOf(p, f.Name, i)
+		if !ok {
+			bad = append(bad, at(p.Position(), "", fmt.Sprintf("@id is not a name of 1 to %d characters that can be seen", maxName)))
+			continue
+		}
+		if _, taken := s.byName[cedar.PolicyID(name)]; taken {
+			bad = append(bad, at(p.Position(), name, "another policy has the same name"))
+			continue
+		}
+		c := compiled{name: name, order: len(s.policies), cedar: p, source: (*ast.Policy)(p.AST())}
+		for _, reason := range sch.check(c.source) {
+			bad = append(bad, at(p.Position(), name, reason))
+		}
+		s.byName[cedar.PolicyID(name)] = c.order
+		s.policies = append(s.policies, c)
+		s.permits = s.permits || p.Effect() == cedar.Permit
+	}
+	return bad
+}
+
+// nameOf is the annotation @id, or else the file and the place in it.
+func nameOf(p *cedar.Policy, file string, i int) (string, bool) {
+	id, ok := p.Annotations()["id"]
+	if !ok {
+		return file + "#" + strconv.Itoa(i+1), true
+	}
+	name := string(id)
+	plain := !strings.ContainsFunc(name, func(r rune) bool { return !strconv.IsGraphic(r) })
+	return name, name != "" && len(name) <= maxName && plain
+}
+
+// readable keeps the parser, which descends as deep as the text nests, from being led astray.
+func readable(text string) (cedar.Position, bool) {
+	p := cedar.Position{Line: 1, Column: 1}
+	if len(text) > maxFile || !utf8.ValidString(text) {
+		return p, false
+	}
+	depth := 0
+	for _, r := range text {
+		switch r {
+		case '(', '[', '{':
+			depth++
+		case ')', ']', '}':
+			depth = max(depth-1, 0)
+		case '\n':
+			p.Line, p.Column = p.Line+1, 0
+		}
+		if depth > maxNesting {
+			return p, false
+		}
+		p.Column++
+	}
+	return p, true
+}
+
+// place is how the parser says where it stumbled.
+var place = regexp.MustCompile(`<input>:(\d+):(\d+):? ?`) //nolint:gochecknoglobals // a constant pattern
+
+// position takes the place out of what the parser says.
+func position(message string) (cedar.Position, string) {
+	p := cedar.Position{Line: 1, Column: 1}
+	if m := place.FindStringSubmatch(message); m != nil {
+		p.Line, _ = strconv.Atoi(m[1])   //nolint:errcheck // digits
+		p.Column, _ = strconv.Atoi(m[2]) //nolint:errcheck // digits
+	}
+	reason := strings.TrimPrefix(message, "parser error: ")
+	reason = strings.TrimPrefix(place.ReplaceAllString(reason, ""), "parse error at ")
+	return p, reason
+}
+
+// index finds the policies that could apply to a request. It leaves out only those whose scope cannot match, which neither decide
+// nor fail.
+type index struct {
+	everywhere  []compiled
+	byPrincipal map[string][]compiled
+	byAction    map[cedar.EntityUID][]compiled
+	byResource  map[string][]compiled
+}
+
+// builtin allows what nothing forbids. Its name cannot be taken, since it cannot be seen.
+const builtin = cedar.PolicyID("")
+
+func newIndex(policies []compiled, permits bool) index {
+	x := index{
+		byPrincipal: make(map[string][]compiled), byAction: make(map[cedar.EntityUID][]compiled), byResource: make(map[string][]compiled),
+	}
+	if !permits {
+		x.everywhere = append(x.everywhere, compiled{order: -1, cedar: cedar.NewPolicyFromAST(allowAll())})
+	}
+	for _, p := range policies {
+		x.add(p)
+	}
+	return x
+}
+
+func (x *index) add(p compiled) {
+	if e, ok := entityOf(p.source.Principal); ok {
+		x.byPrincipal[string(e.ID)] = append(x.byPrincipal[string(e.ID)], p)
+		return
+	}
+	switch a := p.source.Action.(type) {
+	case ast.ScopeTypeEq:
+		x.byAction[a.Entity] = append(x.byAction[a.Entity], p)
+		return
+	case ast.ScopeTypeIn:
+		x.byAction[a.Entity] = append(x.byAction[a.Entity], p)
+		return
+	}
+	if e, ok := entityOf(p.source.Resource); ok {
+		x.byResource[string(e.ID)] = append(x.byResource[string(e.ID)], p)
+		return
+	}
+	x.everywhere = append(x.everywhere, p)
+}
+
+// entityOf is the one agent or target that a scope is for. Neither has parents, so being in one is being it.
+func entityOf(scope ast.IsScopeNode) (cedar.EntityUID, bool) {
+	switch s := scope.(type) {
+	case ast.ScopeTypeEq:
+		return s.Entity, true
+	case ast.ScopeTypeIn:
+		return s.Entity, true
+	case ast.ScopeTypeIsIn:
+		return s.Entity, true
+	default:
+		return cedar.EntityUID{}, false
+	}
+}
+
+// candidates are the policies of the set that could apply to an action.
+type candidates [5][]compiled
+
+func (s *set) candidates(r *request, a action) candidates {
+	x := s.index
+	return candidates{x.everywhere, x.byPrincipal[r.agent], x.byResource[r.target], x.byAction[a.uid], x.byAction[a.group]}
+}
+
+// All makes candidates a cedar.PolicyIterator.
+func (c candidates) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
+		for _, list := range c {
+			for i := range list {
+				if !yield(cedar.PolicyID(list[i].name), list[i].cedar) {
+					return
+				}
+			}
+		}
+	}
+}
