@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"obolus/oauth"
+	"obolus/token"
 )
 
 // Credentials are what a client presented, taken apart at the door: exactly one mechanism.
@@ -31,6 +32,9 @@ type Presented struct {
 // ClientID is who presents itself.
 func (p Presented) ClientID() string { return p.id }
 
+// Public says that the client only named itself.
+func (p Presented) Public() bool { return p.creds.Method == oauth.AuthNone }
+
 // Authenticated is a client or agent that has proved to be itself in this request. Only Authenticator makes one.
 type Authenticated struct {
 	party   party
@@ -42,6 +46,18 @@ type Authenticated struct {
 type party struct {
 	agent  *Agent
 	client *Client
+	keys   token.PublicSet // by value; those at a jwks_uri are elsewhere
+}
+
+// readKeys parses the keys of the registration.
+func (p *party) readKeys() error {
+	jwks := p.credential().JWKS
+	if len(jwks) == 0 {
+		return nil
+	}
+	var err error
+	p.keys, err = token.ParseJWKS(jwks)
+	return err
 }
 
 // ID is the client id.

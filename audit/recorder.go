@@ -35,6 +35,7 @@ type Recorder struct {
 	queue   chan entry
 	stop    chan struct{}
 	stopped sync.WaitGroup
+	tell    func(Event)
 }
 
 type entry struct {
@@ -49,6 +50,10 @@ func NewRecorder(ctx context.Context, records store.Engine, now func() time.Time
 	r.stopped.Go(r.run)
 	return r
 }
+
+// Tell has f told of every event once it is durable, from the one goroutine that writes; it is called before the first
+// Record. It is for counting: f must be quick.
+func (r *Recorder) Tell(f func(Event)) { r.tell = f }
 
 // Record returns once the event is durable, in the order of the chain. An error, always an oauth refusal with 503, means
 // that it may not be: the answer that it tells of must not leave.
@@ -93,6 +98,9 @@ func (r *Recorder) run() {
 		batch := r.gather(first)
 		err := r.write(batch, &end, &version)
 		for _, en := range batch {
+			if err == nil && r.tell != nil {
+				r.tell(en.event)
+			}
 			en.done <- err
 		}
 	}

@@ -12,29 +12,32 @@ type Code string
 
 // The codes, each with the section that defines it.
 const (
-	InvalidRequest              Code = "invalid_request"                  // RFC 6749 section 5.2
-	InvalidClient               Code = "invalid_client"                   // RFC 6749 section 5.2
-	InvalidGrant                Code = "invalid_grant"                    // RFC 6749 section 5.2
-	UnauthorizedClient          Code = "unauthorized_client"              // RFC 6749 section 5.2
-	UnsupportedGrantType        Code = "unsupported_grant_type"           // RFC 6749 section 5.2
-	InvalidScope                Code = "invalid_scope"                    // RFC 6749 section 5.2
-	AccessDenied                Code = "access_denied"                    // RFC 6749 section 4.1.2.1, RFC 8628 section 3.5
-	UnsupportedResponseType     Code = "unsupported_response_type"        // RFC 6749 section 4.1.2.1
-	ServerError                 Code = "server_error"                     // RFC 6749 section 4.1.2.1
-	TemporarilyUnavailable      Code = "temporarily_unavailable"          // RFC 6749 section 4.1.2.1
-	InvalidToken                Code = "invalid_token"                    // RFC 6750 section 3.1
-	InsufficientScope           Code = "insufficient_scope"               // RFC 6750 section 3.1
-	UnsupportedTokenType        Code = "unsupported_token_type"           // RFC 7009 section 2.2.1
-	InvalidTarget               Code = "invalid_target"                   // RFC 8707 section 2, RFC 8693 section 2.2.2
-	InvalidAuthorizationDetails Code = "invalid_authorization_details"    // RFC 9396 section 5
-	InvalidDPoPProof            Code = "invalid_dpop_proof"               // RFC 9449 section 5
-	UseDPoPNonce                Code = "use_dpop_nonce"                   // RFC 9449 section 8
-	RequestNotSupported         Code = "request_not_supported"            // OpenID Connect Core section 3.1.2.6
-	RequestURINotSupported      Code = "request_uri_not_supported"        // OpenID Connect Core section 3.1.2.6
-	LoginRequired               Code = "login_required"                   // OpenID Connect Core section 3.1.2.6
-	InteractionRequired         Code = "interaction_required"             // OpenID Connect Core section 3.1.2.6
-	InsufficientUserAuth        Code = "insufficient_user_authentication" // RFC 9470 section 3
-	ActorUnauthorized           Code = "actor_unauthorized"               // OAuth Actor Profile draft
+	InvalidRequest              Code = "invalid_request"                   // RFC 6749 section 5.2
+	InvalidClient               Code = "invalid_client"                    // RFC 6749 section 5.2
+	InvalidGrant                Code = "invalid_grant"                     // RFC 6749 section 5.2
+	UnauthorizedClient          Code = "unauthorized_client"               // RFC 6749 section 5.2
+	UnsupportedGrantType        Code = "unsupported_grant_type"            // RFC 6749 section 5.2
+	InvalidScope                Code = "invalid_scope"                     // RFC 6749 section 5.2
+	AccessDenied                Code = "access_denied"                     // RFC 6749 section 4.1.2.1, RFC 8628 section 3.5
+	UnsupportedResponseType     Code = "unsupported_response_type"         // RFC 6749 section 4.1.2.1
+	ServerError                 Code = "server_error"                      // RFC 6749 section 4.1.2.1
+	TemporarilyUnavailable      Code = "temporarily_unavailable"           // RFC 6749 section 4.1.2.1
+	InvalidToken                Code = "invalid_token"                     // RFC 6750 section 3.1
+	InsufficientScope           Code = "insufficient_scope"                // RFC 6750 section 3.1
+	UnsupportedTokenType        Code = "unsupported_token_type"            // RFC 7009 section 2.2.1
+	InvalidTarget               Code = "invalid_target"                    // RFC 8707 section 2, RFC 8693 section 2.2.2
+	InvalidAuthorizationDetails Code = "invalid_authorization_details"     // RFC 9396 section 5
+	InvalidDPoPProof            Code = "invalid_dpop_proof"                // RFC 9449 section 5
+	UseDPoPNonce                Code = "use_dpop_nonce"                    // RFC 9449 section 8
+	RequestNotSupported         Code = "request_not_supported"             // OpenID Connect Core section 3.1.2.6
+	RequestURINotSupported      Code = "request_uri_not_supported"         // OpenID Connect Core section 3.1.2.6
+	LoginRequired               Code = "login_required"                    // OpenID Connect Core section 3.1.2.6
+	InteractionRequired         Code = "interaction_required"              // OpenID Connect Core section 3.1.2.6
+	ConsentRequired             Code = "consent_required"                  // OpenID Connect Core section 3.1.2.6
+	UnmetAuthRequirements       Code = "unmet_authentication_requirements" // OpenID Connect Unmet Authentication Requirements 1.0
+	InvalidRequestURI           Code = "invalid_request_uri"               // RFC 9101 section 6.2.3
+	InsufficientUserAuth        Code = "insufficient_user_authentication"  // RFC 9470 section 3
+	ActorUnauthorized           Code = "actor_unauthorized"                // OAuth Actor Profile draft
 
 	// Codes of the redemption endpoint, docs/redemption.md.
 	AlreadyRedeemed Code = "already_redeemed"

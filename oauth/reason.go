@@ -41,6 +41,7 @@ const (
 	ReasonMayAct           Reason = "may_act"
 	ReasonUserStopped      Reason = "user_stopped"
 	ReasonUserAuthTooOld   Reason = "user_authentication"
+	ReasonSignIn           Reason = "sign_in"
 	ReasonDelegateUnlisted Reason = "delegate_not_allowed"
 
 	// Where and what.
