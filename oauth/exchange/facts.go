@@ -125,7 +125,7 @@ func (x *Exchange) fill(ctx context.Context, f *facts, target agents.Resource, k
 		return oauth.Unavailable(err)
 	}
 	f.resource = resource
-	if resource.ID != target.ID { // the name has moved to another resource since this process last looked
+	if resource.ID != target.ID || resource.Algorithm != target.Algorithm { // changed since this process last looked
 		return oauth.Unavailable(errors.New("the registration of the target has just changed"))
 	}
 	f.bundle, err = consent.ReadBundle(recs[1])
