@@ -37,6 +37,7 @@ type Drawn struct {
 	Grant
 	Used     int       `json:"used,omitempty"`
 	LastUsed time.Time `json:"last_used,omitzero"`
+	LastTxn  string    `json:"last_txn,omitempty"` // the transaction that was paid for last
 }
 
 // Exhausted says whether the budget is used up.
@@ -79,10 +80,10 @@ func ReadBundle(rec store.Record) (Bundle, error) {
 	return b, nil
 }
 
-// Draw takes one use from a grant that has a budget, durably, provided it is still there to be drawn from. The commits
-// that it returns bring the copies up to date and must be carried out before anybody is told. A grant without a budget
-// costs nothing and changes nothing: it returns nil.
-func (b *Book) Draw(ctx context.Context, g Grant) ([]store.Commit, error) {
+// Draw takes one use from a grant that has a budget, durably, provided it is still there to be drawn from; for a transaction that
+// was the last to be paid for, nothing more. The commits that it returns bring the copies up to date and must be carried
+// out before anybody is told. A grant without a budget costs nothing and changes nothing: it returns nil.
+func (b *Book) Draw(ctx context.Context, g Grant, txn string) ([]store.Commit, error) {
 	if g.Uses == 0 {
 		return nil, nil
 	}
@@ -91,9 +92,12 @@ func (b *Book) Draw(ctx context.Context, g Grant) ([]store.Commit, error) {
 		switch {
 		case i < 0 || !bundle.Grants[i].LiveAt(b.cfg.Now()):
 			return ErrGone
+		case txn != "" && bundle.Grants[i].LastTxn == txn:
+			return nil
 		case bundle.Grants[i].Exhausted():
 			return ErrExhausted
 		}
+		bundle.Grants[i].LastTxn = txn
 		bundle.Grants[i].Used++
 		bundle.Grants[i].LastUsed = b.cfg.Now().UTC()
 		return nil

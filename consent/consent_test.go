@@ -306,7 +306,7 @@ func TestABudgetIsDrawnExactly(t *testing.T) {
 	var all sync.WaitGroup
 	for range 40 {
 		all.Go(func() {
-			copies, err := w.book.Draw(t.Context(), g.Grant)
+			copies, err := w.book.Draw(t.Context(), g.Grant, "")
 			switch {
 			case err == nil:
 				drawn.Add(1)
@@ -355,7 +355,7 @@ func TestWhatIsOverGivesNothing(t *testing.T) {
 			w := newWorld(t)
 			g := w.allow(t, w.ask(t, ask()), consent.Decision{Uses: 3})
 			c.end(t, w, g.Grant)
-			if _, err := w.book.Draw(t.Context(), g.Grant); !errors.Is(err, consent.ErrGone) {
+			if _, err := w.book.Draw(t.Context(), g.Grant, ""); !errors.Is(err, consent.ErrGone) {
 				t.Errorf("draw: %v", err)
 			}
 			if w.grant(t, "alice", g.ID).LiveAt(w.clock()) {
@@ -373,8 +373,25 @@ func TestAnUnlimitedGrantCostsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	g := w.allow(t, w.ask(t, ask()), consent.Decision{})
-	if copies, err := w.book.Draw(t.Context(), g.Grant); copies != nil || err != nil {
+	if copies, err := w.book.Draw(t.Context(), g.Grant, ""); copies != nil || err != nil {
 		t.Errorf("%v %v", copies, err)
+	}
+}
+
+func TestATransactionIsPaidForOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := w.allow(t, w.ask(t, ask()), consent.Decision{Uses: 2})
+	for _, txn := range []string{"txn_1", "txn_1", "txn_2", "txn_2"} {
+		if _, err := w.book.Draw(t.Context(), g.Grant, txn); err != nil {
+			t.Fatal(txn, err)
+		}
+	}
+	if used := w.grant(t, "alice", g.ID).Used; used != 2 {
+		t.Errorf("%d uses", used)
+	}
+	if _, err := w.book.Draw(t.Context(), g.Grant, "txn_3"); !errors.Is(err, consent.ErrExhausted) {
+		t.Error(err)
 	}
 }
 

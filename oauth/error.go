@@ -49,6 +49,10 @@ const (
 	TokenSuperseded Code = "token_superseded"
 	TokenUnknown    Code = "token_unknown"
 	StaleEpoch      Code = "stale_epoch"
+
+	// Codes of the token endpoint for a request that its agent named by an Idempotency-Key, docs/agents.md.
+	TransactionConsumed      Code = "transaction_consumed"
+	TransactionIndeterminate Code = "transaction_indeterminate"
 )
 
 // Status is the HTTP status that goes with the code at an endpoint that answers in JSON.

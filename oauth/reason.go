@@ -70,6 +70,12 @@ const (
 	ReasonDenied         Reason = "user_denied"
 	ReasonPrompts        Reason = "too_many_prompts"
 
+	// Requests that their agent named by an Idempotency-Key.
+	ReasonKeyReused     Reason = "idempotency_key_reused"
+	ReasonKeyBusy       Reason = "idempotency_key_busy"
+	ReasonConsumed      Reason = "transaction_consumed"
+	ReasonIndeterminate Reason = "transaction_indeterminate"
+
 	// Guardrails.
 	ReasonGuardrail      Reason = "guardrail"
 	ReasonGuardrailError Reason = "guardrail_error"

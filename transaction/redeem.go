@@ -74,7 +74,7 @@ func (t *Transactions) redeem(ctx context.Context, r Redemption, event *audit.Ev
 
 	// 5. The outcome.
 	if err := t.judge(claim, seen, expired); err != nil {
-		return Redeemed{}, err
+		return Redeemed{}, t.superseded(ctx, claim, err)
 	}
 	done := seen.done
 	if done == nil {
@@ -279,6 +279,22 @@ func (t *Transactions) judge(cl claimed, f found, expired bool) error {
 	default:
 		return oauth.Refuse(oauth.TokenUnknown, oauth.ReasonTokenUnknown, "the token is not known")
 	}
+}
+
+// superseded finds out of a token that is not known whether another one has taken its place.
+func (t *Transactions) superseded(ctx context.Context, cl claimed, refusal error) error {
+	if oauth.AsError(refusal).Code != oauth.TokenUnknown {
+		return refusal
+	}
+	recs, err := store.Read(ctx, t.cfg.Live, store.Key{Partition: cl.path.partition(), Name: cl.path.keyedName()})
+	if err != nil {
+		return oauth.Unavailable(err)
+	}
+	var now keyed
+	if recs[0].Exists() && json.Unmarshal(recs[0].Value, &now) == nil && now.Done && now.JTI != cl.jti {
+		return oauth.Refuse(oauth.TokenSuperseded, oauth.ReasonSuperseded, "another token has taken the place of this one")
+	}
+	return refusal
 }
 
 // judgeRepeat is for a transaction that was claimed before: by the same for the same, or not.

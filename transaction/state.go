@@ -86,14 +86,22 @@ func pathOf(txn string) (path, bool) {
 	return path(rest), true
 }
 
-// Name makes the names of a new token: the txn and the jti. A parent txn makes it a part of that lineage.
-func (t *Transactions) Name(parent string) (txn, jti string) {
+// Name makes the names of a new token: the txn and the jti. A parent txn makes it a part of that lineage; an exchange that its
+// agent has named keeps its txn.
+func (t *Transactions) Name(parent string, k *Keyed) (txn, jti string) {
+	epoch := t.cfg.Live.Epoch().Number
+	if k != nil {
+		return k.name(epoch)
+	}
 	p := path(random(16))
 	if above, ok := pathOf(parent); ok {
 		p = above + "." + path(random(6))
 	}
-	epoch := "e" + strconv.FormatUint(t.cfg.Live.Epoch().Number, 36)
-	return p.txn(), epoch + "." + string(p) + "." + random(6)
+	return p.txn(), jtiOf(epoch, p)
+}
+
+func jtiOf(epoch uint64, p path) string {
+	return "e" + strconv.FormatUint(epoch, 36) + "." + string(p) + "." + random(6)
 }
 
 func random(n int) string {

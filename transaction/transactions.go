@@ -51,30 +51,51 @@ func New(cfg Config) (*Transactions, error) {
 	return &Transactions{cfg: cfg}, nil
 }
 
-// Issue writes the record that lets a token count, under generations that were read before, in one live round trip
-// together with whatever else must be carried out by then. The claims are complete. An error is a refusal with 503,
-// and then the token must not leave.
-func (t *Transactions) Issue(ctx context.Context, c token.Claims, gens []uint64, alongside []store.Commit) error {
+// Issuance is a token that is about to count.
+type Issuance struct {
+	Claims    token.Claims   // complete
+	Gens      []uint64       // the generations of what Watched names, read before the decision
+	Alongside []store.Commit // whatever else must be carried out by then
+	Keyed     *Keyed         // nil: the agent has not named the exchange
+	Earlier   Earlier        // of that name
+}
+
+// Issue writes the record that lets a token count, in one live round trip together with what goes alongside. An error is
+// a refusal, and then the token must not leave.
+func (t *Transactions) Issue(ctx context.Context, i Issuance) error {
+	c := i.Claims
 	_, p, ok := splitJTI(c.ID)
 	if !ok || len(c.Audience) != 1 {
 		return fmt.Errorf("issue %q: not a token of this server", c.ID)
 	}
-	rec := issued{Exp: c.Expires, Iat: c.IssuedAt, Gens: gens, Client: c.ClientID, Aud: c.Audience[0], User: c.Subject}
-	conds := []store.Condition{{Name: p.issuedName(c.ID), Is: store.Absent}}
-	for _, up := range p.above() {
-		conds = append(conds, store.Condition{Name: up.stoppedName(), Is: store.Absent})
-	}
+	rec := issued{Exp: c.Expires, Iat: c.IssuedAt, Gens: i.Gens, Client: c.ClientID, Aud: c.Audience[0], User: c.Subject}
 	ttl := seconds(c.Expires).Sub(t.cfg.Now()) + t.cfg.Leeway + t.cfg.Retention
-	res, err := t.cfg.Live.Do(ctx, store.Batch{Commits: append(alongside, store.Commit{
-		Partition: p.partition(), If: conds, Writes: []store.Write{{Name: p.issuedName(c.ID), Value: rec.json(), TTL: ttl}},
-	})})
+	commit := store.Commit{
+		Partition: p.partition(), If: []store.Condition{{Name: p.issuedName(c.ID), Is: store.Absent}},
+		Writes: []store.Write{{Name: p.issuedName(c.ID), Value: rec.json(), TTL: ttl}},
+	}
+	for _, up := range p.above() {
+		commit.If = append(commit.If, store.Condition{Name: up.stoppedName(), Is: store.Absent})
+	}
+	if i.Keyed != nil {
+		now := keyed{Body: i.Keyed.body, Done: true, JTI: c.ID}
+		if c.Context != nil {
+			now.Grant = c.Context.Consent
+		}
+		i.Keyed.supersede(&commit, i.Earlier, now, ttl)
+	}
+	res, err := t.cfg.Live.Do(ctx, store.Batch{Commits: append(i.Alongside, commit)})
 	if err != nil {
 		return oauth.Unavailable(err)
 	}
-	if !res.Outcomes[len(alongside)].Applied {
+	switch out := res.Outcomes[len(i.Alongside)]; {
+	case out.Applied:
+		return nil
+	case i.Keyed != nil:
+		return i.Keyed.beaten(out)
+	default:
 		return oauth.Conceal(oauth.InvalidRequest, oauth.ReasonSubjectStopped, "the subject token cannot be used", nil)
 	}
-	return nil
 }
 
 // Session is a user's own token for an app, from the authorization code flow.
@@ -99,7 +120,7 @@ func (t *Transactions) IssueSession(ctx context.Context, s Session) (string, tok
 	if err != nil {
 		return "", token.Claims{}, err
 	}
-	_, jti := t.Name("")
+	_, jti := t.Name("", nil)
 	now := t.cfg.Now().Unix()
 	c := token.Claims{
 		Issuer: t.cfg.Issuer, Audience: token.Audience{s.Audience}, Subject: s.User, ClientID: s.Client, ID: jti,
@@ -116,7 +137,7 @@ func (t *Transactions) IssueSession(ctx context.Context, s Session) (string, tok
 	if err != nil {
 		return "", c, err
 	}
-	if err := t.Issue(ctx, c, gens, nil); err != nil {
+	if err := t.Issue(ctx, Issuance{Claims: c, Gens: gens}); err != nil {
 		return "", c, err
 	}
 	err = t.cfg.Recorder.Record(ctx, audit.Event{

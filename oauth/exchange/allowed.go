@@ -15,6 +15,7 @@ import (
 	"obolus/oauth"
 	"obolus/store"
 	"obolus/token"
+	"obolus/transaction"
 )
 
 // checkResource holds one resource parameter to RFC 8707 section 2.
@@ -114,6 +115,9 @@ const justSpent = 3 * time.Second
 // grant finds what the user allowed that covers the request, and what the token may be within it: steps 7 and 8. Of
 // several grants one without a budget comes first, then the one that lasts longest.
 func (x *Exchange) grant(ctx context.Context, f *facts, l limits, event *audit.Event) (consent.Grant, granted, error) {
+	if f.earlier.Grant != "" {
+		return x.paidBy(f, l)
+	}
 	now, keys := x.cfg.Now(), Fingerprint(f.agent)
 	live := slices.DeleteFunc(slices.Clone(f.bundle.Grants), func(d consent.Drawn) bool { return d.AgentKeys != keys })
 	slices.SortFunc(live, func(a, b consent.Drawn) int {
@@ -248,9 +252,27 @@ func (x *Exchange) answered(ctx context.Context, f *facts, l limits, in consent.
 	return consent.Grant{}, granted{}, oauth.Unavailable(errors.New("the grant of the decision is not there yet"))
 }
 
-// draw takes a use from the grant's budget, durably: the first half of step 10.
-func (x *Exchange) draw(ctx context.Context, g consent.Grant) ([]store.Commit, error) {
-	copies, err := x.cfg.Consents.Draw(ctx, g)
+// commit draws from the budget, durably, and then lets the token count: step 10. An exchange that its agent has named begins by
+// keeping its duplicates out, and one that was paid for before draws nothing.
+func (x *Exchange) commit(ctx context.Context, f *facts, c token.Claims, g consent.Grant) error {
+	if err := x.cfg.Transactions.Begin(ctx, f.named, f.earlier); err != nil {
+		return err
+	}
+	var copies []store.Commit
+	if f.earlier.Grant == "" {
+		var err error
+		if copies, err = x.draw(ctx, g, c.Txn); err != nil {
+			return errors.Join(err, x.cfg.Transactions.Abandon(ctx, f.named, f.earlier))
+		}
+	}
+	return x.cfg.Transactions.Issue(ctx, transaction.Issuance{
+		Claims: c, Gens: f.gens, Alongside: copies, Keyed: f.named, Earlier: f.earlier,
+	})
+}
+
+// draw takes a use from the grant's budget.
+func (x *Exchange) draw(ctx context.Context, g consent.Grant, txn string) ([]store.Commit, error) {
+	copies, err := x.cfg.Consents.Draw(ctx, g, txn)
 	switch {
 	case errors.Is(err, consent.ErrExhausted):
 		return nil, oauth.Refuse(oauth.AccessDenied, oauth.ReasonGrantExhausted, "the consent is used up")

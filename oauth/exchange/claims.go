@@ -21,7 +21,7 @@ func (x *Exchange) claims(f *facts, act *token.Actor, g consent.Grant, out grant
 	if f.standing.Server != "" {
 		parent = f.subject.claims.Txn // onward, in the lineage of the redeemed transaction
 	}
-	txn, jti := x.cfg.Transactions.Name(parent)
+	txn, jti := x.cfg.Transactions.Name(parent, f.named)
 	now := x.cfg.Now().Unix()
 	c := token.Claims{
 		Issuer: x.cfg.Issuer, Audience: token.Audience{f.resource.URI}, Subject: f.subject.user, ClientID: f.agent.ID,

@@ -104,7 +104,7 @@ func (x *Exchange) exchange(ctx context.Context, who agents.Presented, r Request
 	// 4. Everything the decision needs, in one round trip, in which the agent's assertion and proof are spent.
 	facts, err := x.read(ctx, who, ask, subject)
 	if err != nil {
-		return none, err
+		return x.duplicate(ctx, duplicated{who: who.ClientID(), ask: ask, subject: subject, refusal: err}, event)
 	}
 	facts.describe(event)
 
@@ -134,11 +134,7 @@ func (x *Exchange) exchange(ctx context.Context, who agents.Presented, r Request
 	}
 
 	// 10. Commit: the budget durably, then the transaction; from here on the token may be redeemed.
-	copies, err := x.draw(ctx, grant)
-	if err != nil {
-		return none, err
-	}
-	if err := x.cfg.Transactions.Issue(ctx, claims, facts.gens, copies); err != nil {
+	if err := x.commit(ctx, facts, claims, grant); err != nil {
 		return none, err
 	}
 	describeToken(event, claims, grant)
@@ -148,5 +144,6 @@ func (x *Exchange) exchange(ctx context.Context, who agents.Presented, r Request
 	if err != nil {
 		return none, err
 	}
-	return answer(signed, claims), nil
+	out := answer(signed, claims)
+	return out, x.keep(ctx, facts, out)
 }

@@ -27,12 +27,18 @@ type facts struct {
 	bundle   consent.Bundle
 	gens     []uint64 // of what Watched names, for the token to be
 	key      *token.SigningKey
+	named    *transaction.Keyed  // nil: the agent has not named the request
+	earlier  transaction.Earlier // of that name
 }
 
 // read authenticates the agent and fetches everything the decision needs, in one round trip to the live store as long as this
 // process has met the agent and the target before. The agent's assertion and its proof are spent in it.
 func (x *Exchange) read(ctx context.Context, who agents.Presented, a ask, s subject) (*facts, error) {
-	f := &facts{ask: a, subject: s}
+	named, err := a.name(who.ClientID(), s)
+	if err != nil {
+		return nil, err
+	}
+	f := &facts{ask: a, subject: s, named: named}
 	place, target, err := x.guessTarget(ctx, who.ClientID(), a)
 	if err != nil {
 		return nil, err
@@ -57,8 +63,12 @@ func (x *Exchange) read(ctx context.Context, who agents.Presented, a ask, s subj
 	for _, k := range watched {
 		reads = append(reads, x.cfg.Mirror.Key(k))
 	}
-	first := len(reads)
+	ownFrom := len(reads)
 	reads = append(reads, look.Reads()...)
+	namedFrom := len(reads)
+	if f.named != nil {
+		reads = append(reads, f.named.Reads()...)
+	}
 
 	res, err := x.cfg.Live.Do(ctx, store.Batch{Commits: commits, Reads: reads})
 	if errors.Is(err, store.ErrInvalid) {
@@ -74,12 +84,17 @@ func (x *Exchange) read(ctx context.Context, who agents.Presented, a ask, s subj
 		return nil, err
 	}
 	if s.own != nil {
-		if f.standing, err = look.Judge(ctx, res.Records[first:], res.Now); err != nil {
+		if f.standing, err = look.Judge(ctx, res.Records[ownFrom:namedFrom], res.Now); err != nil {
+			return nil, err
+		}
+	}
+	if f.named != nil {
+		if f.earlier, err = x.cfg.Transactions.Earlier(ctx, f.named, res.Records[namedFrom:]); err != nil {
 			return nil, err
 		}
 	}
 	wanted := append([]store.Key{place, consent.Key(s.user, who.ClientID(), target.ID)}, watched...)
-	return f, x.fill(ctx, f, target, wanted, store.Results{Records: res.Records[auth:first], Now: res.Now})
+	return f, x.fill(ctx, f, target, wanted, store.Results{Records: res.Records[auth:ownFrom], Now: res.Now})
 }
 
 // proofMemory is how long a DPoP proof is remembered: longer than its window in both directions.

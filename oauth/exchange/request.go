@@ -25,6 +25,8 @@ type Request struct {
 	Proof *token.Proof
 	// IdempotencyKey is the agent's name for this request, so that a lost answer can be asked for again.
 	IdempotencyKey string
+	// Bytes is a digest of the request as it came, credential and proof included; zero: an exact duplicate is a replay.
+	Bytes [32]byte
 	// Wait is how long the agent wants the answer held back for its user's decision (RFC 7240 section 4.3).
 	Wait time.Duration
 	// Remote is the address of the peer, for the ledger.
