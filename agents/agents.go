@@ -62,6 +62,8 @@ type Agent struct {
 	DelegatesTo []string  `json:"delegates_to,omitempty"`     // agents it may hand on to
 	State       State     `json:"state,omitempty"`
 	Expires     time.Time `json:"expires,omitzero"` // not active from then on; zero: never
+	// Recertify is when somebody has to look at the registration again; the console and the doctor say so, nothing else happens.
+	Recertify time.Time `json:"recertify,omitzero"`
 
 	// Changed tells of the last change of the state.
 	Changed Change `json:"changed,omitzero"`
@@ -89,6 +91,7 @@ type Ceiling struct {
 	Lifetime    Duration `json:"lifetime,omitempty"` // of a token; zero: the resource's
 	Uses        int      `json:"uses,omitempty"`     // the most uses a grant may have; zero: no limit
 	Depth       int      `json:"depth,omitempty"`    // the longest chain; zero: the server's limit
+	Rate        int      `json:"rate,omitempty"`     // exchanges asked for in a minute; zero: no limit
 }
 
 // Credential is how a client proves to be itself.
@@ -117,6 +120,14 @@ type Client struct {
 	// FirstParty lets a user's sign-in stand for consent to this client, which must then prove who it is.
 	FirstParty bool `json:"first_party,omitempty"`
 	Disabled   bool `json:"disabled,omitempty"`
+}
+
+// called is what people see of a client: its name, or its id if it has none.
+func (c Client) called() string {
+	if c.Name == "" {
+		return c.ID
+	}
+	return c.Name
 }
 
 // Redemption is how a resource treats one-transaction tokens.

@@ -34,6 +34,11 @@ func TestWhatIsNotRegistered(t *testing.T) {
 		{"an id beyond ASCII", func(a *agents.Agent) { a.ID = "аgent" }, agents.ErrInvalid},
 		{"a very long id", func(a *agents.Agent) { a.ID = strings.Repeat("a", 129) }, agents.ErrInvalid},
 		{"no name", func(a *agents.Agent) { a.Name = "" }, agents.ErrInvalid},
+		{"a name with letters of two scripts", func(a *agents.Agent) { a.Name = "Mаil" }, agents.ErrInvalid},
+		{"a name that runs backwards", func(a *agents.Agent) { a.Name = "Mail\u202eliam" }, agents.ErrInvalid},
+		{"the name of another agent", func(a *agents.Agent) { a.Name = "Agent agent-a" }, agents.ErrTaken},
+		{"a name that looks like another's", func(a *agents.Agent) { a.Name = "AGENT agent-a" }, agents.ErrTaken},
+		{"the name of a client", func(a *agents.Agent) { a.Name = "The app" }, agents.ErrTaken},
 		{"an unknown state", func(a *agents.Agent) { a.State = "asleep" }, agents.ErrInvalid},
 		{"no proof", func(a *agents.Agent) { a.Auth = oauth.AuthNone; a.JWKS = nil }, agents.ErrInvalid},
 		{"no key", func(a *agents.Agent) { a.JWKS = nil }, agents.ErrInvalid},
@@ -62,7 +67,7 @@ func TestWhatIsNoClient(t *testing.T) {
 	w := world.New(t)
 	w.Agent("agent-a", nil)
 	code := []oauth.GrantType{oauth.GrantAuthorizationCode}
-	good := agents.Client{ID: "x", Name: "X", RedirectURIs: []string{"https://x.test/cb"}, GrantTypes: code, Credential: agents.Credential{Auth: oauth.AuthNone}}
+	good := agents.Client{ID: "x", RedirectURIs: []string{"https://x.test/cb"}, GrantTypes: code, Credential: agents.Credential{Auth: oauth.AuthNone}}
 	for _, c := range []struct {
 		name   string
 		change func(*agents.Client)
@@ -208,6 +213,22 @@ func TestNobodyComesBackUnderARemovedName(t *testing.T) {
 	if !errors.Is(err, agents.ErrTaken) {
 		t.Errorf("a client took the name of an agent: %v", err)
 	}
+}
+
+func TestANameIsFreeAgain(t *testing.T) {
+	t.Parallel()
+	w := world.New(t)
+	w.Agent("agent-a", func(a *agents.Agent) { a.Name = "Clerk" })
+	w.Agent("agent-a", func(a *agents.Agent) { a.Name = "Secretary" })
+	w.Agent("agent-b", func(a *agents.Agent) { a.Name = "Clerk" })
+	_, version, err := w.Registry.Agent(t.Context(), "agent-b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Registry.Remove(t.Context(), "agent-b", version); err != nil {
+		t.Fatal(err)
+	}
+	w.Agent("agent-c", func(a *agents.Agent) { a.Name = "CIerk" }) // with a capital I
 }
 
 func TestAuthentication(t *testing.T) {

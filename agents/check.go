@@ -46,7 +46,7 @@ func (a Agent) check() error {
 	if !slices.Contains([]State{Proposed, Active, Suspended, Retired}, a.State) {
 		return invalid("agent %q: state %q is none of proposed, active, suspended, retired", a.ID, a.State)
 	}
-	if a.Ceiling.Uses < 0 || a.Ceiling.Depth < 0 || a.Ceiling.Lifetime < 0 {
+	if a.Ceiling.Uses < 0 || a.Ceiling.Depth < 0 || a.Ceiling.Rate < 0 || a.Ceiling.Lifetime < 0 {
 		return invalid("agent %q: a ceiling is below zero", a.ID)
 	}
 	if a.Auth == oauth.AuthNone {

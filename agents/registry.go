@@ -21,7 +21,7 @@ var (
 const (
 	parties   = "parties"   // agents and clients by id, and an order for each
 	resources = "resources" // by id, and a copy under each URI and alias
-	names     = "names"     // who has an id: agents, clients, users and resources share one space
+	taken     = "names"     // who has an id: agents, clients, users and resources share one space
 )
 
 // Registry keeps agents, clients and resources in records, each with a copy in the live store. It holds parsed forms in
@@ -76,6 +76,9 @@ func (r *Registry) PutAgent(ctx context.Context, a Agent, version uint64) (uint6
 	if err := r.Claim(ctx, a.ID, "agent"); err != nil {
 		return 0, err
 	}
+	if err := r.look(ctx, a.ID, a.Name); err != nil {
+		return 0, err
+	}
 	return r.put(ctx, a.ID, "agent/", stored{Agent: &a}, version)
 }
 
@@ -85,6 +88,9 @@ func (r *Registry) PutClient(ctx context.Context, c Client, version uint64) (uin
 		return 0, err
 	}
 	if err := r.Claim(ctx, c.ID, "client"); err != nil {
+		return 0, err
+	}
+	if err := r.look(ctx, c.ID, c.called()); err != nil {
 		return 0, err
 	}
 	return r.put(ctx, c.ID, "client/", stored{Client: &c}, version)
@@ -124,7 +130,7 @@ func (r *Registry) Clients(ctx context.Context, after string, limit int) ([]Clie
 // it, ever. Claiming it again for the same kind succeeds.
 func (r *Registry) Claim(ctx context.Context, id, kind string) error {
 	out, err := store.Apply(ctx, r.records, store.Commit{
-		Partition: names,
+		Partition: taken,
 		If:        []store.Condition{{Name: id, Is: store.Absent}},
 		Writes:    []store.Write{{Name: id, Value: []byte(kind)}},
 	})
@@ -249,14 +255,14 @@ func unavailable(err error) error {
 	return oauth.Unavailable(err)
 }
 
-// GuessDefault is the default resource of an agent as this process last saw it: only good for deciding what else to read.
-func (r *Registry) GuessDefault(agent string) string {
-	f, ok := r.seen.latest(r.partyKey(agent))
+// GuessAgent is an agent as this process last saw it: only good for deciding what else to read.
+func (r *Registry) GuessAgent(id string) (Agent, bool) {
+	f, ok := r.seen.latest(r.partyKey(id))
 	if !ok {
-		return ""
+		return Agent{}, false
 	}
 	if p, ok := f.value.(party); ok && p.agent != nil {
-		return p.agent.Default
+		return *p.agent, true
 	}
-	return ""
+	return Agent{}, false
 }

@@ -59,6 +59,8 @@ func (x *Exchange) read(ctx context.Context, who agents.Presented, a ask, s subj
 	if a.Proof != nil {
 		commits = append(commits, agents.Once("proof", a.Proof.JKT+" "+a.Proof.ID, proofMemory))
 	}
+	proofs := len(commits)
+	commits = append(commits, x.rate(who.ClientID())...)
 	reads = append(reads, x.cfg.Mirror.Key(place), x.cfg.Mirror.Key(consent.Key(s.user, who.ClientID(), target.ID)))
 	for _, k := range watched {
 		reads = append(reads, x.cfg.Mirror.Key(k))
@@ -80,7 +82,10 @@ func (x *Exchange) read(ctx context.Context, who agents.Presented, a ask, s subj
 	if f.who, err = x.cfg.Clients.Confirm(ctx, who, res); err != nil {
 		return nil, err
 	}
-	if err := x.spentProof(a, res); err != nil {
+	if err := x.spentProof(a, res.Outcomes[:proofs]); err != nil {
+		return nil, err
+	}
+	if err := x.tooFast(res.Outcomes[proofs:]); err != nil {
 		return nil, err
 	}
 	if s.own != nil {
@@ -100,15 +105,39 @@ func (x *Exchange) read(ctx context.Context, who agents.Presented, a ask, s subj
 // proofMemory is how long a DPoP proof is remembered: longer than its window in both directions.
 const proofMemory = 2 * time.Minute
 
-func (x *Exchange) spentProof(a ask, res store.Results) error {
+func (x *Exchange) spentProof(a ask, outcomes []store.Outcome) error {
 	if a.Proof == nil {
 		return nil
 	}
 	began := x.cfg.Live.Epoch().Began
-	if res.Outcomes[len(res.Outcomes)-1].Applied && (began.IsZero() || a.Proof.IssuedAt.After(began.Truncate(time.Second))) {
+	if outcomes[len(outcomes)-1].Applied && (began.IsZero() || a.Proof.IssuedAt.After(began.Truncate(time.Second))) {
 		return nil
 	}
 	return oauth.Refuse(oauth.InvalidDPoPProof, oauth.ReasonProofUsed, "the DPoP proof was used before or is older than the server's memory")
+}
+
+// rate counts the exchanges of an agent that has a limit, minute by minute.
+func (x *Exchange) rate(agent string) []store.Commit {
+	seen, ok := x.cfg.Registry.GuessAgent(agent)
+	if !ok || seen.Ceiling.Rate == 0 {
+		return nil
+	}
+	minute := x.cfg.Now().Format("200601021504")
+	return []store.Commit{{
+		Partition: "rate/" + agent,
+		If:        []store.Condition{{Name: minute, Is: store.AtMost, Count: int64(seen.Ceiling.Rate) - 1}},
+		Writes:    []store.Write{{Name: minute, Add: 1, TTL: 2 * time.Minute}},
+	}}
+}
+
+func (x *Exchange) tooFast(outcomes []store.Outcome) error {
+	if len(outcomes) == 0 || outcomes[0].Applied {
+		return nil
+	}
+	now := x.cfg.Now()
+	refusal := oauth.Refuse(oauth.TemporarilyUnavailable, oauth.ReasonRateLimited, "the agent asks more often than its ceiling allows")
+	refusal.HTTPStatus, refusal.RetryAfter = 429, now.Truncate(time.Minute).Add(time.Minute).Sub(now)
+	return refusal
 }
 
 // fill reads the records that were fetched for the decision; what had no copy is taken from records.
@@ -150,9 +179,11 @@ func (x *Exchange) fill(ctx context.Context, f *facts, target agents.Resource, k
 // guessTarget is where the resource lies that the request names, and the resource as last seen here; the registry is asked if
 // it has not been seen. A resource without id stands for a target that names nothing.
 func (x *Exchange) guessTarget(ctx context.Context, agent string, a ask) (store.Key, agents.Resource, error) {
-	name := x.cfg.Registry.GuessDefault(agent)
+	name := ""
 	if len(a.targets) > 0 {
 		name = a.targets[0]
+	} else if seen, ok := x.cfg.Registry.GuessAgent(agent); ok {
+		name = seen.Default
 	}
 	if name == "" {
 		name = "-"

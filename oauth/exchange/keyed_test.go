@@ -257,3 +257,23 @@ func TestTheSameBytesTwice(t *testing.T) {
 		t.Error("the ledger does not tell the duplicate from the first")
 	}
 }
+
+func TestAnAgentThatAsksTooOften(t *testing.T) {
+	t.Parallel()
+	n := newNamed(t)
+	n.key = n.Agent("agent-a", func(a *agents.Agent) { a.Ceiling.Rate = 3 })
+	for range 3 {
+		if _, err := n.ask(""); err != nil && oauth.AsError(err).Status() == 429 {
+			t.Fatal(err)
+		}
+	}
+	_, err := n.ask("")
+	wantCode(t, err, oauth.TemporarilyUnavailable, 429)
+	if oauth.AsError(err).RetryAfter <= 0 {
+		t.Error("it does not say when")
+	}
+	n.Pass(60e9)
+	if _, err := n.ask(""); err != nil && oauth.AsError(err).Status() == 429 {
+		t.Errorf("a minute later: %v", err)
+	}
+}
