@@ -44,6 +44,8 @@ const (
 const (
 	Bearer = "Bearer"
 	DPoP   = "DPoP"
+	// NotApplicable is for what is no access token, RFC 8693 section 2.2.1.
+	NotApplicable = "N_A"
 )
 
 // ModeRedeem is the value of the claim txn_mode in a token that a resource server must redeem.

@@ -80,7 +80,7 @@ func (t *Transactions) redeem(ctx context.Context, r Redemption, event *audit.Ev
 	if done == nil {
 		done = &claim.record
 	}
-	return Redeemed{Repeat: seen.done != nil, Txn: c.Txn, At: seconds(done.At), Receipt: done.Receipt, Claims: c}, nil
+	return Redeemed{Repeat: seen.done != nil, Txn: c.Txn, At: seconds(done.At), Receipt: done.Receipt, Claims: c, Also: done.Also}, nil
 }
 
 // claimed is a claim that is about to be tried.
@@ -113,7 +113,9 @@ func (t *Transactions) claim(r Redemption, c token.Claims) (claimed, error) {
 	if err != nil {
 		return claimed{}, err
 	}
-	rec.Receipt, err = t.cfg.Signer.SignAs("txn-receipt+jwt", payload, key)
+	if rec.Receipt, err = t.cfg.Signer.SignAs("txn-receipt+jwt", payload, key); err == nil && r.Also != nil {
+		rec.Also, err = r.Also(c, seconds(rec.At))
+	}
 	return claimed{epoch: epoch, path: p, jti: c.ID, exp: c.Expires, record: rec}, err
 }
 

@@ -18,6 +18,9 @@ type Redemption struct {
 	Hash   string           // request_hash, compared as it is
 	JKT    string           // thumbprint of the key whose proof the resource server verified
 	Remote string           // the address of the peer, for the ledger
+	// Also makes something that is kept with the claim, from the claims and the time of it, and comes back with every repeat: nil
+	// for nothing.
+	Also func(c token.Claims, at time.Time) (string, error)
 }
 
 // Redeemed is the answer to a redemption that was accepted.
@@ -27,6 +30,7 @@ type Redeemed struct {
 	At      time.Time // when it was first accepted
 	Receipt string    // signed statement of it, typ txn-receipt+jwt
 	Claims  token.Claims
+	Also    string // what Redemption.Also made when it was first accepted
 }
 
 // Phase is where a transaction stands.

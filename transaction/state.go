@@ -43,6 +43,7 @@ type redeemed struct {
 	JTI     string `json:"j"`
 	At      int64  `json:"t"`
 	Receipt string `json:"r"`
+	Also    string `json:"x,omitempty"`
 	Report  Phase  `json:"p,omitempty"` // what the resource server told later
 }
 

@@ -47,6 +47,9 @@ type Settings struct {
 	// InteractionURI is where a user decides: the id of the interaction is appended.
 	InteractionURI string
 	Interval       time.Duration // how often an agent should repeat its request meanwhile
+	// TrustDomain is the audience of the transaction tokens for which resource servers may exchange, and thereby redeem; empty: they
+	// cannot.
+	TrustDomain string
 	// Remember is how long a consent that was taken back answers no, before the user may be asked again.
 	Remember time.Duration
 }
@@ -67,6 +70,9 @@ func New(cfg Config) (*Exchange, error) {
 // Do carries out one exchange: RFC 8693 section 2. Every call leaves one event in the ledger before it returns. The error is a
 // refusal.
 func (x *Exchange) Do(ctx context.Context, who agents.Presented, r Request) (oauth.TokenAnswer, error) {
+	if r.RequestedTokenType == oauth.TypeTxnToken {
+		return x.redeemAs(ctx, who, r)
+	}
 	event := audit.Event{Kind: audit.KindExchange, Client: who.ClientID(), AskedScope: r.Scope, Remote: r.Remote}
 	answer, err := x.exchange(ctx, who, r, &event)
 	event.Refused(err)

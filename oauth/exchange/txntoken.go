@@ -1,0 +1,113 @@
+package exchange
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"obolus/agents"
+	"obolus/audit"
+	"obolus/oauth"
+	"obolus/token"
+	"obolus/transaction"
+)
+
+// A resource server can redeem without an endpoint of our own: it exchanges the one-transaction token for a transaction token of its
+// trust domain (OAuth Transaction Tokens draft). The exchange is the redemption; the transaction token then authorises the
+// calls behind the resource server, in the same txn, and is nothing to anybody else.
+
+const typTxnToken = "txntoken+jwt"
+
+// txnClaims are the claims of a transaction token, sections 9.2 and, for act, the Actor Profile: the requesting workload is the outermost
+// actor, the agent the one before.
+type txnClaims struct {
+	Issuer   string         `json:"iss"`
+	Audience string         `json:"aud"`
+	Subject  string         `json:"sub"`
+	Txn      string         `json:"txn"`
+	IssuedAt int64          `json:"iat"`
+	Expires  int64          `json:"exp"`
+	Scope    string         `json:"scope"`
+	Workload string         `json:"req_wl"`
+	Act      token.Actor    `json:"act"`
+	Context  map[string]any `json:"tctx,omitempty"`
+}
+
+// redeemAs carries out the exchange of a one-transaction token for a transaction token. The Idempotency-Key is the
+// redemption_id: a repeat gets the same token.
+func (x *Exchange) redeemAs(ctx context.Context, who agents.Presented, r Request) (oauth.TokenAnswer, error) {
+	if err := x.checkTxn(r); err != nil {
+		event := audit.Event{Kind: audit.KindRedeem, Client: who.ClientID(), Remote: r.Remote}
+		event.Refused(err)
+		if recorded := x.cfg.Recorder.Record(ctx, event); recorded != nil {
+			return oauth.TokenAnswer{}, recorded
+		}
+		return oauth.TokenAnswer{}, err
+	}
+	key, err := x.cfg.Keys.Signer("")
+	if err != nil {
+		return oauth.TokenAnswer{}, err
+	}
+	done, err := x.cfg.Transactions.Redeem(ctx, transaction.Redemption{
+		Server: who, Token: r.SubjectToken, ID: r.IdempotencyKey, Remote: r.Remote,
+		Also: func(c token.Claims, at time.Time) (string, error) {
+			payload, err := json.Marshal(x.txnClaims(who.ClientID(), c, at))
+			if err != nil {
+				return "", err
+			}
+			return x.cfg.Signer.SignAs(typTxnToken, payload, key)
+		},
+	})
+	if err != nil {
+		return oauth.TokenAnswer{}, asExchange(err)
+	}
+	if done.Also == "" {
+		return oauth.TokenAnswer{}, oauth.Refuse(oauth.InvalidRequest, oauth.ReasonRedeemed, "the transaction was redeemed at the redemption endpoint")
+	}
+	left := done.At.Add(x.cfg.Settings.Lifetime).Sub(x.cfg.Now())
+	return oauth.TokenAnswer{
+		AccessToken: done.Also, IssuedTokenType: oauth.TypeTxnToken, TokenType: oauth.NotApplicable,
+		ExpiresIn: max(int64(left/time.Second), 0), Scope: done.Claims.Scope, Txn: done.Txn,
+	}, nil
+}
+
+// checkTxn holds the request to its form: the one-transaction token as subject and the trust domain as audience.
+func (x *Exchange) checkTxn(r Request) error {
+	domain := x.cfg.Settings.TrustDomain
+	switch {
+	case domain == "":
+		return oauth.Refuse(oauth.InvalidRequest, oauth.ReasonRequestedType, "requested_token_type: this server has no trust domain")
+	case r.SubjectToken == "" || r.SubjectTokenType != oauth.TypeAccessToken:
+		return oauth.Refuse(oauth.InvalidRequest, oauth.ReasonMissing, "subject_token is a one-transaction access token")
+	case r.ActorToken != "" || r.ActorTokenType != "":
+		return oauth.Refuse(oauth.InvalidRequest, oauth.ReasonMalformed, "an actor_token has no part in a redemption")
+	case len(r.Resources) > 0 || len(r.Audiences) != 1 || r.Audiences[0] != domain:
+		return oauth.Refuse(oauth.InvalidTarget, oauth.ReasonTarget, "audience is the trust domain of this server")
+	default:
+		return nil
+	}
+}
+
+func (x *Exchange) txnClaims(server string, c token.Claims, at time.Time) txnClaims {
+	t := txnClaims{
+		Issuer: x.cfg.Issuer, Audience: x.cfg.Settings.TrustDomain, Subject: c.Subject, Txn: c.Txn, IssuedAt: at.Unix(),
+		Expires: at.Add(x.cfg.Settings.Lifetime).Unix(), Scope: c.Scope, Workload: server,
+		Act: token.Nest(token.Actor{Issuer: x.cfg.Issuer, Subject: server, Profile: "service"}, c.Act),
+	}
+	if len(c.Details) > 0 {
+		t.Context = map[string]any{"authorization_details": c.Details}
+	}
+	return t
+}
+
+// asExchange says in the words of the token endpoint what the redemption endpoint says in its own: RFC 8693 section 2.2.2 has
+// invalid_request for a subject token that cannot be used.
+func asExchange(err error) error {
+	refusal := *oauth.AsError(err)
+	switch refusal.Code {
+	case oauth.InvalidClient, oauth.TemporarilyUnavailable, oauth.ServerError:
+	default:
+		refusal.Code = oauth.InvalidRequest
+	}
+	return &refusal
+}

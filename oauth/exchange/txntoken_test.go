@@ -1,0 +1,137 @@
+package exchange_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"obolus/audit"
+	"obolus/consent"
+	"obolus/internal/world"
+	"obolus/oauth"
+	"obolus/oauth/exchange"
+)
+
+const domain = "trust.test"
+
+func newDomain(t *testing.T) (*named, string) {
+	t.Helper()
+	n := &named{World: world.New(t), t: t}
+	n.Settings.TrustDomain = domain
+	n.Start()
+	n.Populate()
+	n.key = n.Agent("agent-a", nil)
+	n.user = n.UserToken("alice", nil)
+	n.Consent("alice", "agent-a", "mail", consent.Decision{Scopes: []string{"mail.read"}})
+	answer, err := n.ask("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, answer.AccessToken
+}
+
+func (n *named) redeemAs(server, compact, key string, change func(*exchange.Request)) (oauth.TokenAnswer, error) {
+	n.t.Helper()
+	r := exchange.Request{
+		SubjectToken: compact, SubjectTokenType: oauth.TypeAccessToken, RequestedTokenType: oauth.TypeTxnToken,
+		Audiences: []string{domain}, IdempotencyKey: key,
+	}
+	if change != nil {
+		change(&r)
+	}
+	return n.Exchange.Do(n.t.Context(), n.Server(server), r)
+}
+
+func TestARedemptionByExchange(t *testing.T) {
+	t.Parallel()
+	n, compact := newDomain(t)
+	first, err := n.redeemAs("mail-server", compact, "r-1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.TokenType != "N_A" || first.IssuedTokenType != oauth.TypeTxnToken || first.ExpiresIn <= 0 {
+		t.Errorf("%+v", first)
+	}
+	header, payload := decode(t, first.AccessToken)
+	if header["typ"] != "txntoken+jwt" || payload["aud"] != domain || payload["txn"] != first.Txn || payload["req_wl"] != "mail-server" ||
+		payload["sub"] != "alice" || payload["act"].(map[string]any)["act"].(map[string]any)["sub"] != "agent-a" {
+		t.Errorf("%v %v", header, payload)
+	}
+	again, err := n.redeemAs("mail-server", compact, "r-1", nil)
+	if err != nil || again.AccessToken != first.AccessToken {
+		t.Errorf("the same again: %v", err)
+	}
+	_, err = n.redeemAs("mail-server", compact, "r-2", nil)
+	wantCode(t, err, oauth.InvalidRequest, 400)
+	wantCode(t, n.redeem(compact, "r-3"), oauth.AlreadyRedeemed, 409)
+	if _, err := n.Verifier.Verify(t.Context(), first.AccessToken); err == nil {
+		t.Error("a transaction token passes for an access token")
+	}
+	if events := n.Events(audit.KindRedeem); len(events) != 4 || !events[0].Allowed {
+		t.Errorf("%+v", events)
+	}
+}
+
+func decode(t *testing.T, compact string) (header, payload map[string]any) {
+	t.Helper()
+	parts := strings.Split(compact, ".")
+	for i, into := range []*map[string]any{&header, &payload} {
+		data, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil || json.Unmarshal(data, into) != nil {
+			t.Fatal(err)
+		}
+	}
+	return header, payload
+}
+
+func TestARedemptionByExchangeIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		server string
+		change func(*exchange.Request)
+		want   oauth.Code
+	}{
+		{"to another resource server", "files-server", nil, oauth.InvalidRequest},
+		{"for another domain", "mail-server", func(r *exchange.Request) { r.Audiences = []string{"elsewhere"} }, oauth.InvalidTarget},
+		{"for no domain", "mail-server", func(r *exchange.Request) { r.Audiences = nil }, oauth.InvalidTarget},
+		{"with a resource", "mail-server", func(r *exchange.Request) { r.Resources = []string{"https://mail.test/api"} }, oauth.InvalidTarget},
+		{"with an actor", "mail-server", func(r *exchange.Request) { r.ActorToken = "x" }, oauth.InvalidRequest},
+		{"of no token", "mail-server", func(r *exchange.Request) { r.SubjectToken = "" }, oauth.InvalidRequest},
+		{"of garbage", "mail-server", func(r *exchange.Request) { r.SubjectToken = "a.b.c" }, oauth.InvalidRequest},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			n, compact := newDomain(t)
+			_, err := n.redeemAs(c.server, compact, "r", c.change)
+			wantCode(t, err, c.want, 400)
+			if err := n.redeem(compact, "right"); err != nil {
+				t.Errorf("it burnt the token: %v", err)
+			}
+		})
+	}
+	n := newNamed(t) // without a trust domain
+	_, err := n.redeemAs("mail-server", "x", "", nil)
+	wantCode(t, err, oauth.InvalidRequest, 400)
+}
+
+func TestManyRedemptionsByExchange(t *testing.T) {
+	t.Parallel()
+	n, compact := newDomain(t)
+	var ok atomic.Int32
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			if _, err := n.redeemAs("mail-server", compact, string(rune('A'+i)), nil); err == nil {
+				ok.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if ok.Load() != 1 {
+		t.Errorf("%d", ok.Load())
+	}
+}
