@@ -207,11 +207,17 @@ func (w *World) secret() agents.Credential {
 	return agents.Credential{Auth: oauth.AuthSecretBasic, SecretHash: agents.HashSecret(w.Secret, "secret")}
 }
 
+// SignedAssertion is an assertion of a client by its key.
+func (w *World) SignedAssertion(id string, key *token.SigningKey) string {
+	w.tb.Helper()
+	return must(token.SignAssertion(key, id, Issuer, w.Now()))(w.tb)
+}
+
 // Assertion presents an agent by an assertion of its key.
 func (w *World) Assertion(id string, key *token.SigningKey) agents.Presented {
 	w.tb.Helper()
 	return must(w.Clients.Present(w.tb.Context(), agents.Credentials{
-		Method: oauth.AuthPrivateKeyJWT, ClientID: id, Assertion: must(token.SignAssertion(key, id, Issuer, w.Now()))(w.tb),
+		Method: oauth.AuthPrivateKeyJWT, ClientID: id, Assertion: w.SignedAssertion(id, key),
 	}))(w.tb)
 }
 
