@@ -41,6 +41,7 @@ type Context struct {
 	Consent string `json:"consent,omitempty"` // the grant's id
 	Source  string `json:"source,omitempty"`  // jti of the user's token that it was derived from
 	Origin  string `json:"origin,omitempty"`  // client to which the user's token was issued
+	Issuer  string `json:"issuer,omitempty"`  // who issued the user's token, if that was not this server
 }
 
 // Confirmation binds a token to a key: the SHA-256 thumbprint of a JWK (RFC 9449 section 6.1) or of a certificate
@@ -58,17 +59,11 @@ func (a Audience) MarshalJSON() ([]byte, error) {
 	if len(a) == 1 {
 		return json.Marshal(a[0])
 	}
-	return json.Marshal([]string(a))
+	return json.Marshal(append([]string{}, a...))
 }
 
-// UnmarshalJSON reads a string or an array of strings.
-func (a *Audience) UnmarshalJSON(data []byte) error {
-	if len(data) > 0 && data[0] == '"' {
-		*a = make(Audience, 1)
-		return json.Unmarshal(data, &(*a)[0])
-	}
-	return json.Unmarshal(data, (*[]string)(a))
-}
+// UnmarshalJSON reads a string or an array of at most 8 strings.
+func (a *Audience) UnmarshalJSON(data []byte) error { return a.read(data) }
 
 // Has says whether the audience names id, code point by code point.
 func (a Audience) Has(id string) bool {

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+
+	"obolus/oauth/strict"
 )
 
 const typeAccess = "at+jwt" // RFC 9068 section 2.1
@@ -29,15 +31,19 @@ func (i *Issuer) Sign(c Claims, key *SigningKey) (string, error) {
 		return "", err
 	}
 	payload, err := json.Marshal(c)
+	if err == nil {
+		err = strict.Check(payload, payloadLimits())
+	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("sign claims: %w", err)
 	}
 	return key.sign(key.head, payload)
 }
 
 // complete holds claims to RFC 9068 section 2.2.
 func (c Claims) complete() error {
-	if c.Issuer == "" || c.Subject == "" || c.ClientID == "" || c.ID == "" || len(c.Audience) == 0 || c.IssuedAt <= 0 || c.Expires <= c.IssuedAt {
+	aud := len(c.Audience)
+	if c.Issuer == "" || c.Subject == "" || c.ClientID == "" || c.ID == "" || aud == 0 || aud > maxAudiences || c.IssuedAt <= 0 || c.Expires <= c.IssuedAt {
 		return errors.New("an access token has iss, sub, aud, client_id, jti, iat and a later exp")
 	}
 	return nil

@@ -130,6 +130,8 @@ func (c *Context) member(name string, value []byte) error {
 		return readText(&c.Source, value)
 	case "origin":
 		return readText(&c.Origin, value)
+	case "issuer":
+		return readText(&c.Issuer, value)
 	default:
 		return nil
 	}

@@ -112,7 +112,7 @@ func random(n int) string {
 }
 
 // Watched are the stops that reach a token, in a fixed order: its user, every actor of its chain, the client it was issued
-// to, the client through which the user came, its grant and the key that signs it. At issuance their versions go into
+// to, the client or the issuer through which the user came, its grant and the key that signs it. At issuance their versions go into
 // its record; at redemption they must be the same.
 func Watched(c token.Claims, kid string) ([]store.Key, error) {
 	keys := []store.Key{stopKey(KindUser, c.Subject)}
@@ -128,6 +128,9 @@ func Watched(c token.Claims, kid string) ([]store.Key, error) {
 	}
 	if c.Context != nil && c.Context.Origin != "" {
 		keys = append(keys, stopKey(KindClient, c.Context.Origin))
+	}
+	if c.Context != nil && c.Context.Issuer != "" {
+		keys = append(keys, stopKey(KindIssuer, c.Context.Issuer))
 	}
 	if c.Context != nil && c.Context.Consent != "" {
 		keys = append(keys, stopKey(KindGrant, c.Context.Consent))

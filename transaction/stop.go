@@ -24,6 +24,7 @@ const (
 	KindClient Kind = "client"
 	KindGrant  Kind = "grant"
 	KindKey    Kind = "key"
+	KindIssuer Kind = "issuer" // a trusted issuer: every token derived from one of its tokens
 	KindToken  Kind = "token" // by jti
 	KindTxn    Kind = "txn"
 )
@@ -75,8 +76,8 @@ func (t *Transactions) stop(ctx context.Context, target Target, cause Cause) err
 			return ErrUnknownTarget
 		}
 		return t.stopPath(ctx, p, target.ID)
-	case KindAgent, KindUser, KindClient, KindGrant, KindKey:
-		if agents.CheckID(target.ID) != nil && target.Kind != KindUser {
+	case KindAgent, KindUser, KindClient, KindGrant, KindKey, KindIssuer:
+		if agents.CheckID(target.ID) != nil && target.Kind != KindUser && target.Kind != KindIssuer {
 			return ErrUnknownTarget
 		}
 		value, err := json.Marshal(map[string]any{"at": t.cfg.Now().UTC(), "by": cause.By, "why": cause.Why})

@@ -223,10 +223,10 @@ func (x *Exchange) look(ctx context.Context, s subject) (transaction.Look, error
 // whole lineage.
 func (s subject) context(grant string) *token.Context {
 	if s.own == nil {
-		return &token.Context{Consent: grant}
+		return &token.Context{Consent: grant, Issuer: s.claims.Issuer}
 	}
-	if s.claims.Context != nil {
-		return &token.Context{Consent: grant, Source: s.claims.Context.Source, Origin: s.claims.Context.Origin}
+	if above := s.claims.Context; above != nil {
+		return &token.Context{Consent: grant, Source: above.Source, Origin: above.Origin, Issuer: above.Issuer}
 	}
 	return &token.Context{Consent: grant, Source: s.claims.ID, Origin: s.claims.ClientID}
 }
