@@ -8,7 +8,8 @@ import (
 	"obolus/store"
 )
 
-// Bench measures an engine: a read of one record, and a commit as redemption makes it, alone and in a crowd.
+// Bench measures an engine: a read of one record, a commit as redemption makes it, alone and in a crowd, and one as the
+// ledger makes it for 128 events.
 func Bench(b *testing.B, e store.Engine) {
 	b.Helper()
 	key := store.Key{Partition: "bench", Name: "record"}
@@ -44,6 +45,37 @@ func Bench(b *testing.B, e store.Engine) {
 		}
 	})
 	b.Run("commit in a crowd", func(b *testing.B) { inCrowd(b, act) })
+	b.Run("commit of the ledger", func(b *testing.B) { asLedger(b, e) })
+}
+
+func asLedger(b *testing.B, e store.Engine) {
+	b.Helper()
+	b.ReportAllocs()
+	head := store.Record{}
+	for n := 0; b.Loop(); n++ {
+		c := store.Commit{Partition: "ledger", If: []store.Condition{{Name: "head", Is: store.Absent}}, Writes: []store.Write{
+			{Name: "head", Value: make([]byte, 100)},
+		}}
+		if head.Exists() {
+			c.If[0].Is, c.If[0].Version = store.AtVersion, head.Version
+		}
+		for i := range 128 {
+			c.Writes = append(c.Writes, store.Write{Name: fmt.Sprintf("e/%010d", n*128+i), Value: make([]byte, 600), Listed: true})
+			for _, index := range []string{"agent", "user", "txn"} {
+				name := fmt.Sprintf("%s/%03d/%010d", index, i, n*128+i)
+				c.Writes = append(c.Writes, store.Write{Name: name, Value: []byte("1"), Listed: true})
+			}
+		}
+		out, err := store.Apply(b.Context(), e, c)
+		switch {
+		case err != nil:
+			b.Fatal(err)
+		case out.Applied:
+			head = out.Wrote[0]
+		default: // an earlier run left it
+			head, n = out.Seen[0], n+1000
+		}
+	}
 }
 
 func inCrowd(b *testing.B, act func(n int) error) {

@@ -109,3 +109,35 @@ func increment(ctx context.Context, e store.Engine) error {
 		}
 	}
 }
+
+// batchesRace sends batches whose commits meet in the same partitions, each in an order of its own.
+func (t trial) batchesRace() {
+	const each, workers, partitions = 6, 16, 5
+	var serial atomic.Int64
+	h := t.crowd(workers, func(e store.Engine) {
+		shift := int(serial.Add(1))
+		for range each {
+			var b store.Batch
+			for i := range partitions {
+				k := store.Key{Partition: fmt.Sprint("p", (i*(1+shift%4)+shift)%partitions), Name: "n"}
+				b.Commits = append(b.Commits, store.Commit{Partition: k.Partition, Writes: []store.Write{{Name: k.Name, Add: 1}}})
+				b.Reads = append(b.Reads, k)
+			}
+			res, err := e.Do(t.Context(), b)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for i, rec := range res.Records {
+				if rec.Count() < res.Outcomes[i].Wrote[0].Count() {
+					t.Errorf("read %d after %d was written", rec.Count(), res.Outcomes[i].Wrote[0].Count())
+				}
+			}
+		}
+	})
+	sum := int64(0)
+	for i := range partitions {
+		sum += h.do(store.Batch{Reads: []store.Key{{Partition: fmt.Sprint("p", i), Name: "n"}}}).Records[0].Count()
+	}
+	want(t, "sum", sum, each*workers*partitions)
+}

@@ -135,6 +135,10 @@ func (t trial) limits() {
 		many[i] = store.Key{Partition: fmt.Sprint("p", i%7), Name: fmt.Sprint("n", i)}
 	}
 	h.do(store.Batch{Reads: many})
+	twice := store.Commit{Partition: "p"}
+	for i := range 40 {
+		twice.Writes = append(twice.Writes, set(fmt.Sprint("n", i%39), ""))
+	}
 	one := func(c store.Commit) store.Batch { return store.Batch{Commits: []store.Commit{c}} }
 	for _, c := range []struct {
 		name  string
@@ -147,6 +151,10 @@ func (t trial) limits() {
 		{"control character", store.Batch{Reads: []store.Key{{Partition: "p", Name: "a\nb"}}}, store.ErrInvalid},
 		{"short life", one(store.Commit{Partition: "p", Writes: []store.Write{{Name: "a", TTL: time.Microsecond}}}), store.ErrInvalid},
 		{"two writes of a name", one(store.Commit{Partition: "p", Writes: []store.Write{set("a", ""), set("a", "")}}), store.ErrInvalid},
+		{"two of many writes of a name", one(twice), store.ErrInvalid},
+		{"two conditions on a name", one(store.Commit{Partition: "p", If: []store.Condition{
+			{Name: "a", Is: store.Absent}, {Name: "a", Is: store.Present},
+		}}), store.ErrInvalid},
 	} {
 		if _, err := h.Do(t.Context(), c.batch); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", c.name, err, c.want)

@@ -52,6 +52,7 @@ func Run(t *testing.T, s Suite) {
 		{"claims race", trial.claimsRace},
 		{"draws race", trial.drawsRace},
 		{"increments race", trial.incrementsRace},
+		{"batches race", trial.batchesRace},
 		{"model", trial.model},
 		{"reopening", trial.reopening},
 		{"closed", trial.closed},

@@ -40,13 +40,13 @@ type sharedCluster struct {
 
 // Postgres returns the URL of a fresh database in a cluster that this test process shares. The package's TestMain
 // calls Main, which ends the cluster.
-func Postgres(t *testing.T) string {
-	t.Helper()
+func Postgres(tb testing.TB) string {
+	tb.Helper()
 	shared.once.Do(func() { shared.server, shared.err = startPostgres() })
 	if shared.err != nil {
-		t.Fatal(shared.err)
+		tb.Fatal(shared.err)
 	}
-	return shared.server.Database(t)
+	return shared.server.Database(tb)
 }
 
 func (c *sharedCluster) stop() error {
@@ -58,13 +58,13 @@ func (c *sharedCluster) stop() error {
 }
 
 // StartPostgres starts a cluster for one test.
-func StartPostgres(t *testing.T, extraArgs ...string) *PostgresServer {
-	t.Helper()
+func StartPostgres(tb testing.TB, extraArgs ...string) *PostgresServer {
+	tb.Helper()
 	s, err := startPostgres(extraArgs...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		s.Kill()
 		_ = os.RemoveAll(s.dir)
 	})
@@ -72,16 +72,16 @@ func StartPostgres(t *testing.T, extraArgs ...string) *PostgresServer {
 }
 
 // Database creates a database and returns its URL.
-func (s *PostgresServer) Database(t *testing.T) string {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), s.url("postgres"))
+func (s *PostgresServer) Database(tb testing.TB) string {
+	tb.Helper()
+	conn, err := pgx.Connect(tb.Context(), s.url("postgres"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	defer func() { _ = conn.Close(context.WithoutCancel(tb.Context())) }()
 	name := fmt.Sprint("test", shared.serial.Add(1))
-	if _, err := conn.Exec(t.Context(), "create database "+name); err != nil {
-		t.Fatal(err)
+	if _, err := conn.Exec(tb.Context(), "create database "+name); err != nil {
+		tb.Fatal(err)
 	}
 	return s.url(name)
 }
@@ -90,12 +90,49 @@ func (s *PostgresServer) Database(t *testing.T) string {
 func (s *PostgresServer) Kill() { s.proc.end(syscall.SIGQUIT) }
 
 // Restart starts the cluster again on its data, with more arguments if there are any, ending it first if it runs.
-func (s *PostgresServer) Restart(t *testing.T, extraArgs ...string) {
-	t.Helper()
+func (s *PostgresServer) Restart(tb testing.TB, extraArgs ...string) {
+	tb.Helper()
 	s.Kill()
 	if err := s.launch(extraArgs...); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
+}
+
+// Recover starts the cluster again as a recovery does, to the end of what it has, and on a new timeline.
+func (s *PostgresServer) Recover(tb testing.TB) {
+	tb.Helper()
+	s.Kill()
+	signal := filepath.Join(s.data(), "recovery.signal")
+	if err := os.WriteFile(signal, nil, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	if s.who != nil {
+		if err := os.Chown(signal, int(s.who.Uid), int(s.who.Gid)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	s.Restart(tb, "-c", "restore_command=false")
+	if err := s.proc.await(func() error { return leads(s.url("postgres")) }); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func leads(url string) error {
+	ctx, cancel := context.WithTimeout(noContext(), time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	var recovering bool
+	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&recovering); err != nil {
+		return err
+	}
+	if recovering {
+		return errors.New("it is still recovering")
+	}
+	return nil
 }
 
 func (s *PostgresServer) url(database string) string {

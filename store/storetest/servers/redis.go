@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,47 +17,47 @@ type RedisServer struct {
 	URL  string
 	Addr string
 
-	t    *testing.T
+	t    testing.TB
 	args []string
 	proc *process
 }
 
 // Redis starts a private Redis server without persistence and returns its URL.
-func Redis(t *testing.T) string {
-	t.Helper()
-	return StartRedis(t).URL
+func Redis(tb testing.TB) string {
+	tb.Helper()
+	return StartRedis(tb).URL
 }
 
 // StartRedis starts a private Redis server without persistence, with more arguments if there are any.
-func StartRedis(t *testing.T, extraArgs ...string) *RedisServer {
-	t.Helper()
+func StartRedis(tb testing.TB, extraArgs ...string) *RedisServer {
+	tb.Helper()
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
-		t.Fatal("redis-server is not installed: apt-get install redis-server")
+		tb.Fatal("redis-server is not installed: apt-get install redis-server")
 	}
 	dir, err := folder()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	for range 5 {
 		port, err := freePort()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		s := &RedisServer{t: t, Addr: fmt.Sprint("127.0.0.1:", port)}
+		s := &RedisServer{t: tb, Addr: fmt.Sprint("127.0.0.1:", port)}
 		s.URL = "redis://" + s.Addr
 		s.args = append([]string{
 			binary, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir,
 			"--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning",
 		}, extraArgs...)
 		if err = s.launch(); err == nil {
-			t.Cleanup(s.Stop)
+			tb.Cleanup(s.Stop)
 			return s
 		}
-		t.Log(err)
+		tb.Log(err)
 	}
-	t.Fatal("redis-server does not start")
+	tb.Fatal("redis-server does not start")
 	return nil
 }
 
@@ -121,25 +122,55 @@ func (s *RedisServer) Pause() { s.proc.signal(syscall.SIGSTOP) }
 // Resume lets a paused server go on.
 func (s *RedisServer) Resume() { s.proc.signal(syscall.SIGCONT) }
 
-// Cluster starts a Redis Cluster of that many masters and returns its URL.
-func Cluster(t *testing.T, masters int) (string, []*RedisServer) {
-	t.Helper()
-	nodes := make([]*RedisServer, masters)
-	hosts := make([]string, masters)
+// Cluster starts a Redis Cluster of that many masters, with that many replicas for each, and returns its URL and the nodes,
+// the masters first.
+func Cluster(tb testing.TB, masters, replicas int) (string, []*RedisServer) {
+	tb.Helper()
+	nodes := make([]*RedisServer, masters*(1+replicas))
+	hosts := make([]string, len(nodes))
 	for i := range nodes {
-		nodes[i] = StartRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", fmt.Sprint("nodes-", i))
+		nodes[i] = StartRedis(tb, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+			"--repl-diskless-sync-delay", "0", "--cluster-config-file", fmt.Sprint("nodes-", i))
 		hosts[i] = nodes[i].Addr
-		from, to := i*16384/masters, (i+1)*16384/masters-1
 		nodes[i].must(fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", i+1))
-		nodes[i].must(fmt.Sprintf("CLUSTER ADDSLOTSRANGE %d %d", from, to))
+		if i < masters {
+			nodes[i].must(fmt.Sprintf("CLUSTER ADDSLOTSRANGE %d %d", i*16384/masters, (i+1)*16384/masters-1))
+		}
 		nodes[i].must("CLUSTER MEET " + strings.Replace(nodes[0].Addr, ":", " ", 1))
 	}
-	for _, n := range nodes {
-		if err := n.proc.await(func() error { return n.whole(masters) }); err != nil {
-			t.Fatal(err)
+	await := func(ready func() error) {
+		if err := nodes[0].proc.await(ready); err != nil {
+			tb.Fatal(err)
 		}
 	}
+	for _, n := range nodes {
+		await(func() error { return n.whole(masters, len(nodes)) })
+	}
+	for i, n := range nodes[masters:] {
+		await(func() error { return n.follow(nodes[i%masters]) })
+	}
+	for _, n := range nodes[:masters] {
+		await(func() error {
+			if n.Replicas() < replicas {
+				return errors.New("its replicas are not in step")
+			}
+			return nil
+		})
+	}
 	return "redis+cluster://" + strings.Join(hosts, ","), nodes
+}
+
+// follow makes a node of a Cluster a replica of another one.
+func (s *RedisServer) follow(master *RedisServer) error {
+	answer, err := master.ask("CLUSTER MYID")
+	if err != nil {
+		return err
+	}
+	_, id, _ := strings.Cut(strings.TrimSpace(answer), "\r\n")
+	if answer, err = s.ask("CLUSTER REPLICATE " + id); err == nil && !strings.HasPrefix(answer, "+OK") {
+		err = fmt.Errorf("it says %q", answer)
+	}
+	return err
 }
 
 func (s *RedisServer) must(command string) {
@@ -149,12 +180,12 @@ func (s *RedisServer) must(command string) {
 	}
 }
 
-func (s *RedisServer) whole(masters int) error {
+func (s *RedisServer) whole(masters, nodes int) error {
 	answer, err := s.ask("CLUSTER INFO")
 	if err != nil {
 		return err
 	}
-	for _, fact := range []string{"cluster_state:ok", fmt.Sprint("cluster_size:", masters), fmt.Sprint("cluster_known_nodes:", masters)} {
+	for _, fact := range []string{"cluster_state:ok", fmt.Sprint("cluster_size:", masters), fmt.Sprint("cluster_known_nodes:", nodes)} {
 		if !strings.Contains(answer, fact) {
 			return fmt.Errorf("not yet %s", fact)
 		}
