@@ -33,28 +33,46 @@ func (c Commit) validate() error {
 	if !validName(c.Partition) {
 		return fmt.Errorf("%w: partition %q", ErrInvalid, c.Partition)
 	}
-	for i, cond := range c.If {
+	for _, cond := range c.If {
 		known := cond.Is >= Absent && cond.Is <= AtMost
 		if !known || !validName(cond.Name) || cond.Is == AtVersion && cond.Version == 0 {
 			return fmt.Errorf("%w: condition on %q", ErrInvalid, cond.Name)
 		}
-		for _, other := range c.If[:i] {
-			if other.Name == cond.Name {
-				return fmt.Errorf("%w: two conditions on %q", ErrInvalid, cond.Name)
-			}
-		}
 	}
-	for i, w := range c.Writes {
+	if name, twice := repeated(c.If, func(c Condition) string { return c.Name }); twice {
+		return fmt.Errorf("%w: two conditions on %q", ErrInvalid, name)
+	}
+	for _, w := range c.Writes {
 		if err := w.validate(); err != nil {
 			return err
 		}
-		for _, other := range c.Writes[:i] {
-			if other.Name == w.Name {
-				return fmt.Errorf("%w: two writes of %q", ErrInvalid, w.Name)
+	}
+	if name, twice := repeated(c.Writes, func(w Write) string { return w.Name }); twice {
+		return fmt.Errorf("%w: two writes of %q", ErrInvalid, name)
+	}
+	return nil
+}
+
+// repeated finds a name that is there twice. Most commits are too short to be worth a map.
+func repeated[T any](all []T, name func(T) string) (string, bool) {
+	if len(all) > 16 {
+		seen := make(map[string]struct{}, len(all))
+		for _, one := range all {
+			if _, twice := seen[name(one)]; twice {
+				return name(one), true
+			}
+			seen[name(one)] = struct{}{}
+		}
+		return "", false
+	}
+	for i, one := range all {
+		for _, other := range all[:i] {
+			if name(other) == name(one) {
+				return name(one), true
 			}
 		}
 	}
-	return nil
+	return "", false
 }
 
 func (w Write) validate() error {

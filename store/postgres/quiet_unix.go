@@ -1,0 +1,30 @@
+//go:build unix
+
+package postgres
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// quiet says that the other side of a connection on which nothing is under way has neither closed it nor said anything,
+// which could only be that it is about to.
+func quiet(c net.Conn) bool {
+	s, ok := socket(c).(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return false
+	}
+	silent := false
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT) //nolint:gosec // it came from an int
+		silent = errors.Is(err, syscall.EAGAIN)
+		return true
+	})
+	return silent && err == nil
+}
