@@ -21,8 +21,8 @@ var errBrackets = errors.New("[ ] | and { } do not match")
 
 // readAbout takes a template apart: "Pay {amount.value}[ to {payee}| to anybody]".
 func readAbout(template string, f fields) ([]piece, error) {
-	if len(template) > defaultLength {
-		return nil, fmt.Errorf("longer than %d bytes", defaultLength)
+	if template == "" || len(template) > defaultLength {
+		return nil, fmt.Errorf("is missing or longer than %d bytes", defaultLength)
 	}
 	var out []piece
 	for template != "" {

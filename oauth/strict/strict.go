@@ -4,6 +4,7 @@
 package strict
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,10 +185,10 @@ func (s *scanner) take(c byte) bool {
 	return false
 }
 
-// str reads a string and gives its meaning, so that an escaped name equals the plain one.
-func (s *scanner) str() (string, error) {
+// str reads a string and gives its meaning, so that an escaped name equals the plain one. A plain one is not copied.
+func (s *scanner) str() ([]byte, error) {
 	if !s.take('"') {
-		return "", errByte
+		return nil, errByte
 	}
 	start, plain := s.at, true
 	for s.at < len(s.data) {
@@ -196,24 +197,24 @@ func (s *scanner) str() (string, error) {
 			raw := s.data[start:s.at]
 			s.at++
 			if plain {
-				return string(raw), nil
+				return raw, nil
 			}
 			return unescape(raw)
 		case c == '\\':
 			plain = false
 			s.at += 2
 		case c < 0x20:
-			return "", errString
+			return nil, errString
 		default:
 			s.at++
 		}
 	}
-	return "", errEnd
+	return nil, errEnd
 }
 
 var escapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'} //nolint:gochecknoglobals // a constant table
 
-func unescape(raw []byte) (string, error) {
+func unescape(raw []byte) ([]byte, error) {
 	out := make([]byte, 0, len(raw))
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {
@@ -227,25 +228,25 @@ func unescape(raw []byte) (string, error) {
 		}
 		r, err := hex4(raw, i)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		i += 4
 		if utf16.IsSurrogate(r) {
 			if i+2 >= len(raw) || raw[i+1] != '\\' {
-				return "", errSurrogate
+				return nil, errSurrogate
 			}
 			low, err := hex4(raw, i+2)
 			if err != nil {
-				return "", errSurrogate
+				return nil, errSurrogate
 			}
 			if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
-				return "", errSurrogate
+				return nil, errSurrogate
 			}
 			i += 6
 		}
 		out = utf8.AppendRune(out, r)
 	}
-	return string(out), nil
+	return out, nil
 }
 
 // hex4 reads u and four hexadecimal digits at i.
@@ -307,13 +308,13 @@ func (s *scanner) word() error {
 // names are the member names of one object: a short list first, a set when it grows.
 type names struct {
 	n    int
-	few  [8]string
+	few  [24][]byte
 	many map[string]struct{}
 }
 
-func (n *names) add(name string) bool {
+func (n *names) add(name []byte) bool {
 	for _, have := range n.few[:min(n.n, len(n.few))] {
-		if have == name {
+		if bytes.Equal(have, name) {
 			return false
 		}
 	}
@@ -325,10 +326,10 @@ func (n *names) add(name string) bool {
 	if n.many == nil {
 		n.many = make(map[string]struct{})
 	}
-	if _, ok := n.many[name]; ok {
+	if _, ok := n.many[string(name)]; ok {
 		return false
 	}
-	n.many[name] = struct{}{}
+	n.many[string(name)] = struct{}{}
 	n.n++
 	return true
 }
