@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"obolus/cmd/obolus/internal/operator"
+)
+
+// cli is the command line.
+type cli struct {
+	Serve serveCommand `cmd:"" help:"Run the server."`
+	Demo  demoCommand  `cmd:"" help:"Show in a few seconds what all this is for: a server, a user, an agent and a mail API."`
+
+	Agent    operator.AgentCommand    `cmd:"" group:"For operators" help:"Register, change and stop agents."`
+	Resource operator.ResourceCommand `cmd:"" group:"For operators" help:"Register the APIs that accept tokens."`
+	Client   operator.ClientCommand   `cmd:"" group:"For operators" help:"Register apps and resource servers."`
+	User     operator.UserCommand     `cmd:"" group:"For operators" help:"Accounts of the people agents act for."`
+	Grant    operator.GrantCommand    `cmd:"" group:"For operators" help:"See and end what users allowed."`
+	Policy   operator.PolicyCommand   `cmd:"" group:"For operators" help:"Check, test and explain guardrails."`
+	Audit    operator.AuditCommand    `cmd:"" group:"For operators" help:"Read and verify the ledger."`
+	Key      operator.KeyCommand      `cmd:"" group:"For operators" help:"The keys that sign tokens."`
+
+	Token   operator.TokenCommand  `cmd:"" group:"For looking closer" help:"Read a token and say what a resource will think of it."`
+	Doctor  operator.DoctorCommand `cmd:"" group:"For looking closer" help:"Look at a configuration and its stores, and say what is weak."`
+	Version versionCommand         `cmd:"" group:"For looking closer" help:"Print the version."`
+}
+
+const about = `An OAuth 2.0 authorization server for AI agents: a token pays for one transaction of one agent for one user, and is worthless the
+moment somebody says stop.
+
+Examples:
+
+  obolus demo
+  obolus serve --config obolus.yaml
+  obolus agent add mailer --name "Mail helper" --new-key mailer.pem --resource mail --scope mail.read
+  obolus agent suspend mailer --why "it sends too much"
+  obolus audit list --agent mailer --since 1h
+
+Exit codes: 0 done, 1 refused or failed, 2 the command line or the configuration is wrong, 3 not found, 4 taken or changed meanwhile,
+5 no server or a store does not answer.`
+
+// run carries out one command line. What went wrong was told to the person when it returns.
+func run(ctx context.Context, args []string, stage operator.Stage) error {
+	command, err := read(args, stage)
+	if err == nil && command != nil {
+		err = carryOut(ctx, command, stage)
+	}
+	if err != nil && !errors.Is(err, errTold) {
+		fmt.Fprintln(stage.Err, "obolus: "+err.Error())
+	}
+	return err
+}
+
+// errTold marks a failure of which the person has read already.
+var errTold = errors.New("told")
+
+// read takes the command line apart. Help that was asked for is printed, and there is no command then.
+func read(args []string, stage operator.Stage) (*kong.Context, error) {
+	helped := false
+	parser, err := kong.New(&cli{}, kong.Name("obolus"), kong.Description(about), kong.Writers(stage.Out, stage.Err),
+		kong.Exit(func(int) { helped = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}))
+	if err != nil {
+		return nil, err
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	switch {
+	case helped:
+		return nil, nil //nolint:nilnil // there is nothing to do and nothing wrong
+	case err != nil:
+		return nil, fmt.Errorf("%w; `%s --help` shows how (%w)", err, commandOf(err), operator.ErrUsage)
+	}
+	return command, nil
+}
+
+// commandOf is the command that a mistake was made in, as far as the words were understood.
+func commandOf(err error) string {
+	if wrong, ok := errors.AsType[*kong.ParseError](err); ok && wrong.Context != nil {
+		if words := strings.Fields(wrong.Context.Command()); len(words) > 0 {
+			return "obolus " + strings.Join(plain(words), " ")
+		}
+	}
+	return "obolus"
+}
+
+// plain leaves the arguments out of a command's words.
+func plain(words []string) []string {
+	var out []string
+	for _, w := range words {
+		if !strings.HasPrefix(w, "<") {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// carryOut runs the command, on a session with a server if it is one that talks to a server.
+func carryOut(ctx context.Context, command *kong.Context, stage operator.Stage) error {
+	command.BindTo(ctx, (*context.Context)(nil))
+	command.Bind(stage)
+	node := command.Selected()
+	command.Bind(operator.CommandName(node.Name))
+	for ; node != nil; node = node.Parent {
+		connected, ok := node.Target.Addr().Interface().(operator.Connected)
+		if !ok {
+			continue
+		}
+		session, err := operator.Start(stage, connected)
+		if err != nil {
+			return err
+		}
+		command.Bind(session)
+		return errors.Join(command.Run(), session.Close())
+	}
+	return command.Run()
+}

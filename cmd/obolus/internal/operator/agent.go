@@ -1,0 +1,385 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"obolus/admin"
+	"obolus/agents"
+	"obolus/oauth"
+)
+
+// AgentCommand is `obolus agent`.
+type AgentCommand struct {
+	Connection
+
+	List      AgentList   `cmd:"" help:"List agents."`
+	Show      AgentShow   `cmd:"" help:"Show one agent."`
+	Add       AgentAdd    `cmd:"" help:"Register an agent."`
+	Edit      AgentEdit   `cmd:"" help:"Change what is registered of an agent."`
+	Suspend   AgentState  `cmd:"" help:"Stop an agent, and everything that came of it, until it is resumed."`
+	Resume    AgentState  `cmd:"" help:"Let a proposed or suspended agent act."`
+	Retire    AgentState  `cmd:"" help:"Stop an agent for good."`
+	RotateKey AgentRotate `cmd:"" help:"Give an agent another key, or another secret."`
+	Remove    AgentRemove `cmd:"" help:"Stop an agent and take it out of the registry."`
+}
+
+// Help teaches by example.
+func (AgentCommand) Help() string {
+	return `Examples:
+
+  obolus agent list
+  obolus agent add mailer --name "Mail helper" --owner team-mail --new-key mailer.pem --resource mail --scope mail.read
+  obolus agent edit mailer --scope mail.read --scope mail.send
+  obolus agent suspend mailer --why "it sends too much"`
+}
+
+// AgentList is `obolus agent list`.
+type AgentList struct {
+	search
+	State string `enum:",proposed,active,suspended,retired" default:"" help:"Only those in this state."`
+}
+
+// Help teaches by example.
+func (AgentList) Help() string {
+	return `Examples:
+
+  obolus agent list
+  obolus agent list -q mail --state suspended
+  obolus agent list --json`
+}
+
+// Run prints the agents.
+func (c *AgentList) Run(ctx context.Context, s *Session) error {
+	q := c.values()
+	if c.State != "" {
+		q.Set("state", c.State)
+	}
+	all := admin.AgentList{Agents: []agents.Agent{}}
+	err := pages(ctx, s, "/agents", q, c.Limit, func(p admin.AgentList) (string, int) {
+		all.Agents = append(all.Agents, p.Agents...)
+		return p.Next, len(p.Agents)
+	})
+	if err != nil {
+		return err
+	}
+	return s.print(all, func(w io.Writer) {
+		row(w, "ID", "NAME", "STATE", "OWNER", "RESOURCES", "SCOPES")
+		for _, a := range all.Agents {
+			row(w, a.ID, a.Name, a.State, a.Owner, strings.Join(a.Ceiling.Resources, " "), strings.Join(a.Ceiling.Scopes, " "))
+		}
+	})
+}
+
+// AgentShow is `obolus agent show`.
+type AgentShow struct {
+	ID string `arg:"" help:"The agent's id."`
+}
+
+// Help teaches by example.
+func (AgentShow) Help() string {
+	return "Examples:\n\n  obolus agent show mailer\n  obolus agent show mailer --json"
+}
+
+// Run prints the agent.
+func (c *AgentShow) Run(ctx context.Context, s *Session) error {
+	a, _, err := get[agents.Agent](ctx, s, admin.Path("agents", c.ID))
+	if err != nil {
+		return err
+	}
+	return s.printAgent(a)
+}
+
+func (s *Session) printAgent(a agents.Agent) error {
+	return s.print(a, func(w io.Writer) {
+		row(w, "id", a.ID)
+		row(w, "name", a.Name)
+		row(w, "state", a.State)
+		pair(w, "changed", strings.TrimSpace(clock(a.Changed.At)+" by "+a.Changed.By+" "+a.Changed.Why))
+		pair(w, "description", a.Description)
+		pair(w, "purpose", a.Purpose)
+		pair(w, "owner", a.Owner)
+		pair(w, "contact", a.Contact)
+		pair(w, "operator", a.Operator)
+		pair(w, "model", strings.TrimSpace(a.Model+" "+a.Version))
+		pair(w, "homepage", a.Homepage)
+		printCredential(w, a.Credential)
+		row(w, "resources", strings.Join(a.Ceiling.Resources, " "))
+		row(w, "scopes", strings.Join(a.Ceiling.Scopes, " "))
+		pair(w, "details types", strings.Join(a.Ceiling.DetailTypes, " "))
+		pair(w, "details", string(a.Ceiling.Details))
+		if a.Ceiling.Lifetime > 0 {
+			row(w, "lifetime", time.Duration(a.Ceiling.Lifetime))
+		}
+		pair(w, "uses", a.Ceiling.Uses)
+		pair(w, "depth", a.Ceiling.Depth)
+		pair(w, "default resource", a.Default)
+		pair(w, "delegates to", strings.Join(a.DelegatesTo, " "))
+		pair(w, "expires", clock(a.Expires))
+	})
+}
+
+func printCredential(w io.Writer, c agents.Credential) {
+	row(w, "authenticates by", c.Auth)
+	pair(w, "keys at", c.JWKSURI)
+	pair(w, "keys", strings.Join(keyNames(c.JWKS), " "))
+	pair(w, "dpop", c.DPoP)
+}
+
+// profile is what can be said of an agent. Nil is left as it is.
+type profile struct {
+	Name        *string  `help:"What people read." placeholder:"TEXT"`
+	Description *string  `help:"What it does." placeholder:"TEXT"`
+	Purpose     *string  `help:"What it is for." placeholder:"TEXT"`
+	Owner       *string  `help:"Who answers for it." placeholder:"WHO"`
+	Contact     *string  `help:"How to reach the owner." placeholder:"TEXT"`
+	Operator    *string  `help:"Who runs it." placeholder:"WHO"`
+	Homepage    *string  `help:"Where to read about it." placeholder:"URL"`
+	Resource    []string `help:"A resource it may reach; again for each." placeholder:"ID" sep:"none"`
+	Scope       []string `help:"A scope it may get; again for each." placeholder:"SCOPE" sep:"none"`
+	DetailsType []string `help:"A type of authorization_details it may ask for; again for each." placeholder:"TYPE" sep:"none"`
+
+	Lifetime        *time.Duration `help:"The longest a token of it lives." placeholder:"60s"`
+	Uses            *int           `help:"The most transactions one consent pays for; 0: no limit." placeholder:"N"`
+	Depth           *int           `help:"The longest chain of actors; 0: the server's limit." placeholder:"N"`
+	DefaultResource *string        `help:"The resource meant when a request names none." placeholder:"ID"`
+	DelegatesTo     []string       `help:"An agent it may hand on to; again for each." placeholder:"ID" sep:"none"`
+	DPoP            *bool          `help:"Demand proof of a key with every request (RFC 9449)." name:"dpop" negatable:""`
+}
+
+func set[T any](into *T, v *T) {
+	if v != nil {
+		*into = *v
+	}
+}
+
+func (p profile) apply(a *agents.Agent) {
+	set(&a.Name, p.Name)
+	set(&a.Description, p.Description)
+	set(&a.Purpose, p.Purpose)
+	set(&a.Owner, p.Owner)
+	set(&a.Contact, p.Contact)
+	set(&a.Operator, p.Operator)
+	set(&a.Homepage, p.Homepage)
+	for _, l := range []struct {
+		into *[]string
+		said []string
+	}{
+		{&a.Ceiling.Resources, p.Resource}, {&a.Ceiling.Scopes, p.Scope}, {&a.Ceiling.DetailTypes, p.DetailsType}, {&a.DelegatesTo, p.DelegatesTo},
+	} {
+		if l.said != nil {
+			*l.into = l.said
+		}
+	}
+	if p.Lifetime != nil {
+		a.Ceiling.Lifetime = agents.Duration(*p.Lifetime)
+	}
+	set(&a.Ceiling.Uses, p.Uses)
+	set(&a.Ceiling.Depth, p.Depth)
+	set(&a.Default, p.DefaultResource)
+	set(&a.DPoP, p.DPoP)
+}
+
+// AgentAdd is `obolus agent add`.
+type AgentAdd struct {
+	ID string `arg:"" help:"The agent's id; also its client_id and the sub of its act claim."`
+	profile
+	credential
+	Proposed bool `help:"Register it without letting it act yet."`
+}
+
+// Help teaches by example.
+func (AgentAdd) Help() string {
+	return `Examples:
+
+  obolus agent add mailer --name "Mail helper" --new-key mailer.pem --resource mail --scope mail.read
+  obolus agent add payer --name Payer --key-file payer.pub --resource bank --details-type payment --uses 1 --dpop
+  obolus agent add planner --name Planner --jwks-uri https://planner.example.com/jwks.json --resource mail --scope mail.read`
+}
+
+// Run registers the agent.
+func (c *AgentAdd) Run(ctx context.Context, s *Session) error {
+	a := agents.Agent{ID: c.ID, State: agents.Active}
+	if c.Proposed {
+		a.State = agents.Proposed
+	}
+	c.profile.apply(&a)
+	if a.Name == "" {
+		a.Name = a.ID
+	}
+	if err := c.credential.apply(&a.Credential, oauth.AuthPrivateKeyJWT); err != nil {
+		return err
+	}
+	var done admin.AgentAnswer
+	_, err := s.api.Do(ctx, admin.Call{Method: http.MethodPut, Path: admin.Path("agents", c.ID), Body: a}, &done)
+	if err != nil {
+		return taken(err, "agent", c.ID)
+	}
+	if s.json {
+		return s.print(done, nil)
+	}
+	s.say("Registered the agent %s.", c.ID)
+	c.tell(s, done.Secret)
+	return nil
+}
+
+// AgentEdit is `obolus agent edit`.
+type AgentEdit struct {
+	ID string `arg:"" help:"The agent's id."`
+	profile
+}
+
+// Help teaches by example.
+func (AgentEdit) Help() string {
+	return `A list that is given replaces the whole list; what is not given stays as it is.
+
+Examples:
+
+  obolus agent edit mailer --scope mail.read --scope mail.send
+  obolus agent edit mailer --lifetime 30s --uses 10
+  obolus agent edit mailer --no-dpop`
+}
+
+// Run changes the agent.
+func (c *AgentEdit) Run(ctx context.Context, s *Session) error {
+	path := admin.Path("agents", c.ID)
+	a, tag, err := get[agents.Agent](ctx, s, path)
+	if err != nil {
+		return err
+	}
+	c.apply(&a)
+	var done admin.AgentAnswer
+	if _, err := s.api.Do(ctx, admin.Call{Method: http.MethodPut, Path: path, Body: a, Match: tag}, &done); err != nil {
+		return err
+	}
+	return s.printAgent(done.Agent)
+}
+
+// AgentState is `obolus agent suspend`, resume and retire.
+type AgentState struct {
+	ID  string `arg:"" help:"The agent's id."`
+	Why string `help:"For the ledger." placeholder:"TEXT"`
+}
+
+// Help teaches by example.
+func (AgentState) Help() string {
+	return `When this answers, no server accepts anything against it any more.
+
+Examples:
+
+  obolus agent suspend mailer --why "it sends too much"
+  obolus agent resume mailer --why "fixed in 1.4"
+  obolus agent retire mailer`
+}
+
+// Run moves the agent; which way is the name of the command.
+func (c *AgentState) Run(ctx context.Context, s *Session, name CommandName) error {
+	var a agents.Agent
+	call := admin.Call{Method: http.MethodPost, Path: admin.Path("agents", c.ID, string(name)), Body: admin.Why{Why: c.Why}}
+	if _, err := s.api.Do(ctx, call, &a); err != nil {
+		return err
+	}
+	if s.json {
+		return s.print(a, nil)
+	}
+	s.say("The agent %s is %s.", a.ID, a.State)
+	return nil
+}
+
+// CommandName is the last word of the command that runs.
+type CommandName string
+
+// AgentRotate is `obolus agent rotate-key`.
+type AgentRotate struct {
+	ID   string `arg:"" help:"The agent's id."`
+	Drop bool   `help:"Do not accept the old keys any more."`
+	credential
+}
+
+// Help teaches by example.
+func (AgentRotate) Help() string {
+	return `The old keys stay good beside the new one until --drop says otherwise. Users are asked again only when none of the keys they
+knew is left.
+
+Examples:
+
+  obolus agent rotate-key mailer --new-key mailer-2.pem
+  obolus agent rotate-key mailer --key-file mailer-2.pub --drop
+  obolus agent rotate-key old-mailer`
+}
+
+// Run changes the agent's credential.
+func (c *AgentRotate) Run(ctx context.Context, s *Session) error {
+	path := admin.Path("agents", c.ID)
+	a, tag, err := get[agents.Agent](ctx, s, path)
+	if err != nil {
+		return err
+	}
+	if a.Auth != oauth.AuthPrivateKeyJWT {
+		return s.rotateSecret(ctx, path)
+	}
+	before := a.JWKS
+	if err := c.credential.apply(&a.Credential, oauth.AuthPrivateKeyJWT); err != nil {
+		return err
+	}
+	if !c.Drop && len(a.JWKS) > 0 {
+		if a.JWKS, err = mergeKeys(a.JWKS, before); err != nil {
+			return err
+		}
+	}
+	var done admin.AgentAnswer
+	if _, err := s.api.Do(ctx, admin.Call{Method: http.MethodPut, Path: path, Body: a, Match: tag}, &done); err != nil {
+		return err
+	}
+	if s.json {
+		return s.print(done, nil)
+	}
+	s.say("The agent %s has the keys %s.", c.ID, strings.Join(keyNames(done.JWKS), " "))
+	c.tell(s, "")
+	return nil
+}
+
+func (s *Session) rotateSecret(ctx context.Context, path string) error {
+	var fresh admin.Secret
+	if _, err := s.api.Do(ctx, admin.Call{Method: http.MethodPost, Path: path + "/rotate-secret"}, &fresh); err != nil {
+		return err
+	}
+	return s.print(fresh, func(w io.Writer) {
+		fmt.Fprintf(w, "The new secret of %s, shown once:\n\n  %s\n", fresh.ID, fresh.Secret)
+	})
+}
+
+// AgentRemove is `obolus agent remove`.
+type AgentRemove struct {
+	ID  string `arg:"" help:"The agent's id."`
+	Yes bool   `help:"Do not ask." short:"y"`
+}
+
+// Help teaches by example.
+func (AgentRemove) Help() string {
+	return "Nobody can come back under the id of an agent that was removed.\n\nExamples:\n\n  obolus agent remove mailer\n  obolus agent remove mailer --yes"
+}
+
+// Run removes the agent.
+func (c *AgentRemove) Run(ctx context.Context, s *Session) error {
+	if err := s.confirm(c.Yes, "The agent "+c.ID+" ends now, and its id is used up for good."); err != nil {
+		return err
+	}
+	if err := s.do(ctx, http.MethodDelete, admin.Path("agents", c.ID), nil); err != nil {
+		return err
+	}
+	s.say("Removed the agent %s.", c.ID)
+	return nil
+}
+
+// taken makes the API's wish for a condition into what it means here.
+func taken(err error, kind, id string) error {
+	if ExitCode(err) == ExitConflict {
+		return fmt.Errorf("there is %s %s already, or something else of that name: %w", kind, id, err)
+	}
+	return err
+}

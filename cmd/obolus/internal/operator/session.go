@@ -1,0 +1,209 @@
+// Package operator holds the commands by which an operator works on a server: they speak to /admin/v1 of one that runs, or
+// of one that is opened for the moment when none does. They print tables for people and, with --json, what the API says.
+package operator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"obolus/admin"
+	"obolus/cmd/obolus/internal/config"
+	"obolus/store"
+)
+
+// Connection are the flags of every command that talks to a server.
+type Connection struct {
+	Config    string `env:"OBOLUS_CONFIG" group:"Which server" help:"The server's configuration file: it tells address and token." placeholder:"FILE" short:"c"`
+	Server    string `env:"OBOLUS_SERVER" group:"Which server" help:"The server's URL, instead of the one in the configuration." placeholder:"URL"`
+	TokenFile string `env:"OBOLUS_TOKEN_FILE" group:"Which server" help:"The file with the operators' token." placeholder:"FILE"`
+	Offline   bool   `group:"Which server" help:"Open the stores here instead of asking a server that runs."`
+	JSON      bool   `group:"Output" help:"Print JSON for programs." name:"json"`
+}
+
+// Connected is a command that has the flags of a connection.
+type Connected interface{ connection() *Connection }
+
+func (c *Connection) connection() *Connection { return c }
+
+// Stage is what the commands stand on.
+type Stage struct {
+	In      io.Reader
+	Out     io.Writer // what was asked for
+	Err     io.Writer // progress and warnings
+	Environ []string
+	Now     func() time.Time
+	// Open opens the server's parts in this process, for a server that does not run.
+	Open func(ctx context.Context, cfg config.Config) (api http.Handler, closed func() error, err error)
+}
+
+// Session is a command's way to the API and to the person at the terminal.
+type Session struct {
+	Stage
+	api    *admin.Client
+	json   bool
+	config config.Config
+	closed func() error
+}
+
+// Start makes the session of a command. Close ends it.
+func Start(stage Stage, command Connected) (*Session, error) {
+	c := command.connection()
+	cfg, err := config.Load(config.Sources{File: c.Config, Environ: stage.Environ})
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{Stage: stage, json: c.JSON, config: cfg, closed: func() error { return nil }}
+	server := strings.TrimSuffix(c.Server, "/")
+	if server == "" {
+		server = cfg.IssuerAt(cfg.Listen)
+	}
+	transport := &either{network: c.network(), session: s}
+	if c.Server == "" && strings.HasPrefix(cfg.Records, "bolt:") || c.Offline {
+		transport.open = stage.Open
+	}
+	s.api = &admin.Client{Server: server, HTTP: &http.Client{Transport: transport}}
+	file := c.TokenFile
+	if file == "" {
+		file = cfg.Operators.TokenFile
+	}
+	token, err := os.ReadFile(file) //nolint:gosec // the operator says which file
+	switch {
+	case err == nil:
+		s.api.Token = strings.TrimSpace(string(token))
+	case transport.open == nil:
+		transport.refuse = fmt.Errorf("the operators' token cannot be read: %w; --token-file says where it is", err)
+	}
+	return s, nil
+}
+
+// network is how a server that runs is reached; nil: not at all.
+func (c *Connection) network() http.RoundTripper {
+	if c.Offline {
+		return nil
+	}
+	return &http.Transport{Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: 5 * time.Minute, ForceAttemptHTTP2: true}
+}
+
+// Close lets go of stores that were opened.
+func (s *Session) Close() error { return s.closed() }
+
+// either asks a server over the network and, when none answers, opens one in this process.
+type either struct {
+	network http.RoundTripper
+	open    func(ctx context.Context, cfg config.Config) (http.Handler, func() error, error)
+	session *Session
+	opened  http.Handler
+	refuse  error // why nobody can be asked
+}
+
+// RoundTrip is for http.Client.
+func (e *either) RoundTrip(r *http.Request) (*http.Response, error) {
+	if e.refuse != nil {
+		return nil, e.refuse
+	}
+	if e.opened == nil && e.network != nil {
+		res, err := e.network.RoundTrip(r)
+		if err == nil || e.open == nil {
+			return res, err
+		}
+		if r.GetBody != nil {
+			if r.Body, err = r.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if e.opened == nil {
+		if err := e.start(r.Context()); err != nil {
+			return nil, err
+		}
+	}
+	local := r.Clone(r.Context())
+	local.RequestURI = r.URL.RequestURI()
+	local.RemoteAddr = "local"
+	if token, err := os.ReadFile(e.session.config.Operators.TokenFile); err == nil {
+		local.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	if local.Body == nil {
+		local.Body = http.NoBody
+	}
+	return answerOf(e.opened, local), nil
+}
+
+func (e *either) start(ctx context.Context) error {
+	api, closed, err := e.open(ctx, e.session.config)
+	if errors.Is(err, store.ErrLocked) {
+		return fmt.Errorf("the records are held by a server that does not answer at %s (--server says where it is): %w", e.session.api.Server, err)
+	}
+	if err != nil {
+		return err
+	}
+	e.opened, e.session.closed = api, closed
+	return nil
+}
+
+// JSONOut says whether the output is for programs.
+func (s *Session) JSONOut() bool { return s.json }
+
+// print writes a value as JSON, or what text writes for people.
+func (s *Session) print(v any, text func(w io.Writer)) error {
+	if s.json {
+		enc := json.NewEncoder(s.Out)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	}
+	w := tabwriter.NewWriter(s.Out, 0, 4, 2, ' ', 0)
+	text(w)
+	return w.Flush()
+}
+
+// say tells of something done, for people only.
+func (s *Session) say(format string, args ...any) {
+	if !s.json {
+		fmt.Fprintf(s.Out, format+"\n", args...)
+	}
+}
+
+// row writes one line of a table. Text of others is shown without characters that could change the terminal.
+func row(w io.Writer, cells ...any) {
+	for i, c := range cells {
+		if i > 0 {
+			fmt.Fprint(w, "\t")
+		}
+		fmt.Fprint(w, printable(fmt.Sprint(c)))
+	}
+	fmt.Fprintln(w)
+}
+
+// pair writes a line of a thing's description, unless there is nothing to say.
+func pair(w io.Writer, name string, value any) {
+	text := strings.TrimSpace(fmt.Sprint(value))
+	if text == "" || text == "0" || text == "[]" || text == "false" || text == "map[]" {
+		return
+	}
+	row(w, name, text)
+}
+
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return '�'
+		}
+		return r
+	}, s)
+}
+
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}

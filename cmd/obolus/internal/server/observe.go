@@ -1,0 +1,222 @@
+package server
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"obolus/cmd/obolus/internal/config"
+)
+
+// door is what every request passes before the router: it names the request, finds the peer, keeps the number of those in
+// hand bounded, survives a panic, and tells log and metrics how it went. It never looks at a query, a body or a header
+// that may hold a secret.
+type door struct {
+	next    http.Handler
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	slots   chan struct{} // as many as may be in hand at once
+	proxies []netip.Prefix
+	strict  bool // browsers are told to come by https only
+}
+
+// watched is a response that is being watched. The router names the route in it.
+type watched struct {
+	http.ResponseWriter
+	status int
+	route  string
+}
+
+// WriteHeader notes the status.
+func (w *watched) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write notes that the status was 200 if nobody said another.
+func (w *watched) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Flush is for those who ask for it by its name.
+func (w *watched) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() } //nolint:errcheck // what cannot be flushed comes later
+
+// Hijack is for those who ask for it by its name.
+func (w *watched) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
+
+// named tells the door which route the router chose.
+func named(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if seen, ok := w.(*watched); ok {
+			if route := mux.CurrentRoute(r); route != nil {
+				seen.route = route.GetName()
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ServeHTTP is for http.Server.
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start, id := d.now(), requestID()
+	r.RemoteAddr = d.peer(r)
+	w.Header().Set("X-Request-Id", id)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if d.strict {
+		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
+	}
+	seen := &watched{ResponseWriter: w}
+	if !probe(r.URL.Path) {
+		select {
+		case d.slots <- struct{}{}:
+			defer func() { <-d.slots }()
+		default:
+			seen.route = "full"
+			busy(seen)
+			d.told(r, seen, id, start)
+			return
+		}
+	}
+	defer d.told(r, seen, id, start)
+	defer d.survive(r, seen, id)
+	d.next.ServeHTTP(seen, r)
+}
+
+// probe says whether a path is one that must answer however full the server is.
+func probe(path string) bool {
+	return strings.HasSuffix(path, "/healthz") || strings.HasSuffix(path, "/metrics")
+}
+
+func busy(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	refuse(w, http.StatusServiceUnavailable, "temporarily_unavailable", "the server has too much in hand; try again")
+}
+
+// refuse answers for nobody in particular: what no route wrote itself.
+func refuse(w http.ResponseWriter, status int, code, sentence string) {
+	body := `{"error":` + strconv.Quote(code) + `,"error_description":` + strconv.Quote(sentence) + "}\n"
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body))
+}
+
+// survive turns a panic into an answer. What it says outside is nothing.
+func (d *door) survive(r *http.Request, w *watched, id string) {
+	caught := recover()
+	if caught == nil {
+		return
+	}
+	if caught == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+		panic(caught)
+	}
+	d.log.ErrorContext(r.Context(), "panic", "request", id, "route", w.route, "cause", fmt.Sprint(caught), "stack", string(debug.Stack()))
+	if w.status == 0 {
+		refuse(w, http.StatusInternalServerError, "server_error", "the server met an unexpected condition")
+	}
+}
+
+// told tells log and metrics of a request that is over.
+func (d *door) told(r *http.Request, w *watched, id string, start time.Time) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	if w.route == "" {
+		w.route = "none"
+	}
+	took := d.now().Sub(start)
+	d.metrics.request(r.Method, w.route, w.status, took)
+	level := slog.LevelInfo
+	if w.status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+	}
+	if !d.log.Enabled(r.Context(), level) {
+		return
+	}
+	d.log.LogAttrs(r.Context(), level, "request", slog.String("method", methodName(r.Method)), slog.String("route", w.route),
+		slog.Int("status", w.status), slog.Duration("duration", took), slog.String("request", id), slog.String("remote", r.RemoteAddr))
+}
+
+// methodName keeps what strangers invent out of log and metrics.
+func methodName(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch:
+		return m
+	default:
+		return "other"
+	}
+}
+
+func requestID() string {
+	var raw [9]byte
+	_, _ = rand.Read(raw[:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(raw[:])
+}
+
+// peer is the address of who asked: the nearest one that is no proxy of ours. What a stranger writes into
+// X-Forwarded-For is not believed.
+func (d *door) peer(r *http.Request) string {
+	host, port, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	at, err := netip.ParseAddr(host)
+	if err != nil || !d.trusted(at) {
+		return r.RemoteAddr
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		at, port = hop.Unmap(), "0"
+		if !d.trusted(at) {
+			break
+		}
+	}
+	return net.JoinHostPort(at.String(), port)
+}
+
+func (d *door) trusted(at netip.Addr) bool {
+	for _, p := range d.proxies {
+		if p.Contains(at.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// networks reads the trusted proxies of a configuration, which was checked.
+func networks(cfg config.Config) []netip.Prefix {
+	var list []netip.Prefix
+	for _, s := range cfg.TrustedProxies {
+		if p, err := config.Network(s); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}

@@ -1,0 +1,21 @@
+// Command obolus is an OAuth 2.0 authorization server for AI agents, and the tools of those who run it.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"obolus/cmd/obolus/internal/operator"
+	"obolus/cmd/obolus/internal/server"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	stage := operator.Stage{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Now: time.Now, Open: server.Open}
+	err := run(ctx, os.Args[1:], stage)
+	stop()
+	os.Exit(operator.ExitCode(err))
+}
