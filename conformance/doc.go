@@ -1,0 +1,26 @@
+// Package conformance holds the server to the standards from outside: it builds the program once, runs it as its users
+// would, and speaks HTTP to it. It shares no code with what it tests: tokens, assertions and proofs are signed and read here
+// with the standard library alone.
+//
+// Every case has the ID of a row in the checklist of requirements ("TX-26"), and runs against both shapes of an
+// installation:
+//
+//   - bolt+memory: one process with everything in it
+//   - postgres+redis: two processes that share a PostgreSQL and a Redis; requests alternate between them
+//
+// An ID picks its cases:
+//
+//	go test ./conformance -run TX-26            one requirement, both shapes
+//	go test ./conformance -run 'TX-|DP-'        two families
+//	go test ./conformance -run bolt.memory/OT-01
+//
+// A Go test cannot be called TX-26, so a -run pattern with such an ID in it is read as one below TestConformance: the first two
+// become 'TestConformance/./(TX-26)'. Any other pattern means what it always means.
+//
+// OBOLUS_TEST_ROUNDS sets how many rounds TestOneFirst and TestKill9 run:
+//
+//	OBOLUS_TEST_ROUNDS=1000 go test ./conformance -run TestOneFirst -timeout 30m
+//
+// docs/rfc.md says which case holds which requirement, and which requirements have none and why; a test compares the
+// two.
+package conformance

@@ -1,0 +1,199 @@
+package conformance_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+func faultCases() []testCase {
+	return []testCase{
+		{"OT-10", "without the live store nothing is issued, redeemed or told", otStoreDown},
+		{"OT-11", "a store that has forgotten revives nothing", otForgotten},
+		{"OT-25", "a crash between a redemption and its answer is survived", otCrash},
+	}
+}
+
+// unavailable holds an answer to 503, in time.
+func (c *check) unavailable(what string, a answer) {
+	c.Helper()
+	if a.status != http.StatusServiceUnavailable || a.token() != "" || a.header.Get("Retry-After") == "" {
+		c.Errorf("%s: %d %s %s", what, a.status, a.code(), a.body)
+	}
+	if a.took > 20*time.Second {
+		c.Errorf("%s took %s", what, a.took)
+	}
+}
+
+func otStoreDown(c *check) {
+	p := c.apart(nil)
+	x := p.baseline()
+	token := p.ok(x.do()).token()
+	if p.redis == nil {
+		// The live store is in the process. With the process it is gone, and another one knows nothing of its tokens.
+		p.nodes[0].kill()
+		if _, err := p.send(p.Context(), p.redeem(p.rs1, token, nonce()).ready()); err == nil {
+			p.Error("somebody answers")
+		}
+		p.restart(0)
+		p.want(p.redeem(p.rs1, token, nonce()).do(), 410, "stale_epoch")
+		return
+	}
+	for name, fault := range map[string]struct{ down, up func() }{
+		"hanging": {p.redis.Pause, p.redis.Resume}, "gone": {p.redis.Kill, p.redis.Restart},
+	} {
+		p.sub(name, func(c *check) {
+			token := c.ok(x.on(c).do()).token()
+			fault.down()
+			var wg sync.WaitGroup
+			for what, r := range map[string]call{
+				"exchange": x.on(c).ready(), "redemption": c.redeem(c.rs1, token, nonce()).ready(), "exchange with proof": x.on(c).proof(newKey("ES256")).ready(),
+				"introspection": {method: http.MethodPost, path: "/introspect", form: asserted(url.Values{"token": {token}}, c.rs1.assertion(c.issuer))},
+				"revocation":    {method: http.MethodPost, path: "/revoke", form: asserted(url.Values{"token": {token}}, x.who.assertion(c.issuer))},
+				"pushed request": {method: http.MethodPost, path: "/par", form: url.Values{
+					"client_id": {"app"}, "response_type": {"code"}, "redirect_uri": {redirect}, "scope": {"mail.read"},
+					"code_challenge": {s256(nonce())}, "code_challenge_method": {"S256"},
+				}},
+			} {
+				wg.Go(func() {
+					a, err := c.send(context.WithoutCancel(c.Context()), r)
+					if err != nil {
+						c.Errorf("%s: %v", what, err)
+						return
+					}
+					c.unavailable(what, a)
+				})
+			}
+			wg.Wait()
+			fault.up()
+			c.recovers(x.on(c))
+			again := c.redeem(c.rs1, token, nonce()).do()
+			switch name {
+			case "hanging": // nothing was lost, and nothing was redeemed
+				if again.status != http.StatusOK && again.status != http.StatusConflict {
+					c.Errorf("after it hung: %d %s", again.status, again.body)
+				}
+			default:
+				if again.status != http.StatusGone {
+					c.Errorf("after it was gone: %d %s", again.status, again.body)
+				}
+			}
+		})
+	}
+}
+
+// recovers waits until the server works again, without a restart.
+func (c *check) recovers(x *exchange) {
+	c.Helper()
+	c.eventually(20*time.Second, "an exchange", func() bool {
+		for n := range c.nodes {
+			a, err := c.send(c.Context(), x.but().node(n+1).ready())
+			if err != nil || a.status != http.StatusOK {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// restart starts a process again that has ended.
+func (c *check) restart(i int) {
+	c.Helper()
+	if err := c.nodes[i].start(); err != nil {
+		c.Fatal(err)
+	}
+	c.settle()
+}
+
+func otForgotten(c *check) {
+	p := c.apart(nil)
+	x := p.baseline()
+	outstanding, redeemed := p.ok(x.do()).token(), p.ok(x.do()).token()
+	stopped := p.ok(x.do()).token()
+	id := nonce()
+	p.ok(p.redeem(p.rs1, redeemed, id).do())
+	p.ok(p.ask("/revoke", x.who, url.Values{"token": {stopped}}))
+	if p.redis == nil {
+		p.nodes[0].kill()
+		p.restart(0)
+	} else {
+		p.flush()
+		p.settle()
+		p.recovers(x)
+	}
+	for what, tok := range map[string]string{"outstanding": outstanding, "redeemed": redeemed, "stopped": stopped} {
+		for n := range p.nodes {
+			if a := p.redeem(p.rs1, tok, nonce()).node(n + 1).do(); a.status != http.StatusGone && a.status != http.StatusConflict {
+				p.Errorf("%s: %d %s", what, a.status, a.body)
+			}
+			if p.activeAt(n+1, p.rs1, tok) {
+				p.Errorf("%s: active", what)
+			}
+		}
+	}
+	if a := p.redeem(p.rs1, redeemed, id).do(); a.status == http.StatusOK && a.str("redemption") != "repeat" {
+		p.Errorf("the redeemed one: %s", a.body)
+	}
+	p.recovers(p.baselineAgain(x))
+	p.first(p.rs1, p.ok(p.baselineAgain(x).do()).token())
+}
+
+// flush empties the Redis.
+func (c *check) flush() {
+	c.Helper()
+	conn, err := net.DialTimeout("tcp", c.redis.Addr, time.Second)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	answer := make([]byte, 64)
+	_, _ = conn.Write([]byte("FLUSHALL\r\n"))
+	if n, err := conn.Read(answer); err != nil || !strings.HasPrefix(string(answer[:n]), "+OK") {
+		c.Fatalf("FLUSHALL: %q %v", answer[:n], err)
+	}
+}
+
+// baselineAgain is the same request with a subject token that an epoch has not ended.
+func (c *check) baselineAgain(x *exchange) *exchange {
+	c.Helper()
+	return x.but().set("subject_token", c.idp.token(c.env, "alice", "mail.read")).set("subject_token_type", jwtType)
+}
+
+func otCrash(c *check) {
+	p := c.apart(nil)
+	x := p.foreign(p.agent(), p.idp.token(p.env, "alice", "mail.read"))
+	p.allow(p.person("alice"), x, limits{})
+	for i := range 4 {
+		token := p.ok(p.baselineAgain(x).do()).token()
+		id := nonce()
+		r := p.redeem(p.rs1, token, id).set("request_hash", "sha-256=:abc=:").node(1).ready()
+		answered := make(chan answer, 1)
+		go func() {
+			a, err := p.send(context.WithoutCancel(p.Context()), r)
+			if err != nil {
+				a = answer{}
+			}
+			answered <- a
+		}()
+		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+		p.nodes[0].kill()
+		before := <-answered
+		p.restart(0)
+		after := p.redeem(p.rs1, token, id).set("request_hash", "sha-256=:abc=:").do()
+		switch {
+		case p.redis == nil: // with the process its memory is gone: nothing counts any more
+			p.want(after, 410, "stale_epoch")
+		case before.status == http.StatusOK && after.str("redemption") != "repeat":
+			p.Errorf("it was answered, and then: %d %s", after.status, after.body)
+		case after.status != http.StatusOK:
+			p.Errorf("the same redemption again: %d %s", after.status, after.body)
+		default:
+			p.want(p.redeem(p.rs1, token, nonce()).do(), 409, "already_redeemed")
+		}
+	}
+}
