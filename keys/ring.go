@@ -146,8 +146,12 @@ func (r *Ring) JWKS() []byte { return r.current.Load().jwks }
 // Infos tells of all keys, also those that are not published any more, the newest of each algorithm first.
 func (r *Ring) Infos() []Info { return r.current.Load().infos(r.cfg.Now()) }
 
-// Ensure makes a key for an algorithm that has none to sign with. Of several servers that do so at once, one makes it.
+// Ensure makes a key for an algorithm that has none to sign with; empty means the default. Of several servers that do so at
+// once, one makes it.
 func (r *Ring) Ensure(ctx context.Context, alg string) error {
+	if alg == "" {
+		alg = r.cfg.Default
+	}
 	return r.add(ctx, alg, func(s *set, now time.Time) bool { return s.signer(alg, now) == nil })
 }
 
@@ -182,7 +186,7 @@ func (r *Ring) Run(ctx context.Context) {
 	var changes <-chan string
 	for ctx.Err() == nil {
 		if changes == nil {
-			changes, _ = r.cfg.Records.Watch(ctx, partition) //nolint:errcheck // only a hint: the ticker is what counts
+			changes, _ = r.cfg.Records.Watch(ctx, partition) // only a hint: the ticker is what counts
 		}
 		r.report(r.Tend(ctx))
 		select {
@@ -210,25 +214,23 @@ func (r *Ring) report(err error) {
 	}
 }
 
-// Tend does once what Run does again and again.
+// Tend does once what Run does again and again. It also makes the key that a server was about to make when it stopped.
 func (r *Ring) Tend(ctx context.Context) error {
 	if err := r.Refresh(ctx); err != nil {
 		return err
 	}
-	if r.cfg.RotateEvery > 0 {
-		for alg := range r.current.Load().byAlg {
-			if err := r.add(ctx, alg, r.due(alg)); err != nil {
-				return err
-			}
+	for alg := range r.current.Load().byAlg {
+		if err := r.add(ctx, alg, r.due(alg)); err != nil {
+			return err
 		}
 	}
 	return r.forget(ctx)
 }
 
-// due says that the newest key of an algorithm is old enough to be replaced.
+// due says that an algorithm has no key to sign with, or that its newest is old enough to be replaced.
 func (r *Ring) due(alg string) func(*set, time.Time) bool {
 	return func(s *set, now time.Time) bool {
 		live := s.live(alg)
-		return len(live) > 0 && !now.Before(live[0].Created.Add(r.cfg.RotateEvery))
+		return len(live) == 0 || r.cfg.RotateEvery > 0 && !now.Before(live[0].Created.Add(r.cfg.RotateEvery))
 	}
 }

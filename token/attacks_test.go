@@ -2,6 +2,7 @@ package token_test
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"strings"
 	"testing"
@@ -202,6 +203,7 @@ func TestAttacksOnTheClaims(t *testing.T) {
 		"exp long over":            func(o object) object { return o.with("exp", now-1000).with("iat", now-2000).with("nbf", now-2000) },
 		"exp missing":              func(o object) object { return o.without("exp") },
 		"exp zero":                 func(o object) object { return o.with("exp", 0) },
+		"exp minus zero":           func(o object) object { return o.with("exp", json.RawMessage("-0")) },
 		"exp negative":             func(o object) object { return o.with("exp", -now) },
 		"exp a string":             func(o object) object { return o.with("exp", "1800000060") },
 		"exp fractional":           func(o object) object { return o.with("exp", float64(now)+60.5) },

@@ -24,7 +24,7 @@ func TestClaimsComeBack(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "more") {
 			c.Confirm = &token.Confirmation{JKT: name.Draw(t, "jkt"), X5T: name.Draw(t, "x5t")}
-			c.Context = &token.Context{Consent: name.Draw(t, "consent"), Source: name.Draw(t, "source"), Origin: name.Draw(t, "origin")}
+			c.Context = &token.Context{Consent: name.Draw(t, "consent"), Source: name.Draw(t, "source"), Origin: name.Draw(t, "origin"), Issuer: name.Draw(t, "issuer")}
 			c.AMR = rapid.SliceOfN(name, 1, 4).Draw(t, "amr")
 			c.Details = json.RawMessage(`[{"type":"x"}]`)
 		}
@@ -71,7 +71,7 @@ func TestAudience(t *testing.T) {
 			t.Errorf("%s: %q, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{`1`, `{}`, `["a",1]`, `[null]`, `null`, `true`} {
+	for _, text := range []string{``, `1`, `{}`, `["a",1]`, `[null]`, `null`, `true`} {
 		var got token.Audience
 		if err := got.UnmarshalJSON([]byte(text)); err == nil {
 			t.Errorf("%s: %q", text, got)

@@ -49,7 +49,7 @@ func parse(s string) (compact, error) {
 	if len(s) > maxToken {
 		return compact{}, fmt.Errorf("%w: larger than %d bytes", ErrMalformed, maxToken)
 	}
-	if strings.ContainsAny(s, "\r\n") || strings.Count(s, ".") != 2 {
+	if strings.IndexByte(s, '\n') >= 0 || strings.IndexByte(s, '\r') >= 0 || strings.Count(s, ".") != 2 {
 		return compact{}, fmt.Errorf("%w: not three parts", ErrMalformed)
 	}
 	first, last := strings.IndexByte(s, '.'), strings.LastIndexByte(s, '.')
@@ -150,6 +150,9 @@ func (h header) meets(d demand) error {
 
 // verifyBy finds the key that the header names and verifies the signature.
 func (c compact) verifyBy(ctx context.Context, keys KeySource) (PublicKey, error) {
+	if keys == nil {
+		return PublicKey{}, ErrNoKey
+	}
 	key, err := keys.Key(ctx, c.head.kid)
 	if err != nil {
 		return PublicKey{}, err

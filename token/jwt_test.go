@@ -42,6 +42,7 @@ func TestJWTOfAnIssuer(t *testing.T) {
 		{name: "no kid and one key", head: head.without("kid"), expect: func(e *token.Expect) { e.Keys = token.NewPublicSet(key.Public()) }, good: true},
 		{name: "kid of another key", head: head.with("kid", second.KeyID())},
 		{name: "kid of a key of another issuer", expect: func(e *token.Expect) { e.Keys = token.NewPublicSet(second.Public()) }},
+		{name: "no keys", expect: func(e *token.Expect) { e.Keys = nil }},
 		{name: "another audience", payload: payload.with("aud", "b")},
 		{name: "audience in other case", payload: payload.with("aud", strings.ToUpper(issuer))},
 		{name: "any audience", payload: payload.with("aud", "b"), expect: func(e *token.Expect) { e.Audience = "" }, good: true},

@@ -88,13 +88,11 @@ func NewSigningKey(alg string, signer crypto.Signer) (*SigningKey, error) {
 func newSigningKey(alg string, signer crypto.Signer) (*SigningKey, error) {
 	public := signer.Public()
 	id, err := Thumbprint(public)
-	if err != nil {
-		return nil, err
-	}
 	k := &SigningKey{public: PublicKey{ID: id, Alg: alg, Key: public}, signer: signer}
 	k.head = k.headOf(typeAccess)
-	k.jwk, err = (&jose.JSONWebKey{Key: public}).MarshalJSON()
-	return k, err
+	jwk, jwkErr := (&jose.JSONWebKey{Key: public}).MarshalJSON()
+	k.jwk = jwk
+	return k, errors.Join(err, jwkErr)
 }
 
 // Thumbprint is the JWK thumbprint of a public key, base64url: RFC 7638.
@@ -151,8 +149,8 @@ func Open(data []byte, master [32]byte) (*SigningKey, error) {
 }
 
 func aeadOf(master [32]byte) cipher.AEAD {
-	block, _ := aes.NewCipher(master[:]) //nolint:errcheck // fails for keys of another size only
-	aead, _ := cipher.NewGCM(block)      //nolint:errcheck // fails for blocks of another size only
+	block, _ := aes.NewCipher(master[:]) // fails for keys of another size only
+	aead, _ := cipher.NewGCM(block)      // fails for blocks of another size only
 	return aead
 }
 

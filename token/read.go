@@ -160,11 +160,11 @@ func readText(into *string, value []byte) error {
 const maxTime = 1<<53 - 1 // what every reader of JSON can hold
 
 func readTime(into *int64, value []byte) error {
-	n, err := strconv.ParseUint(string(value), 10, 53)
-	if err != nil || n > maxTime {
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil || n > maxTime || value[0] == '-' {
 		return errTime
 	}
-	*into = int64(n) //nolint:gosec // at most 53 bits
+	*into = n
 	return nil
 }
 
@@ -210,7 +210,7 @@ func quoted(out []byte, s string) []byte {
 	for _, r := range s {
 		switch {
 		case r == '"' || r == '\\':
-			out = append(out, '\\', byte(r))
+			out = utf8.AppendRune(append(out, '\\'), r)
 		case r < 0x20 || r == 0x2028 || r == 0x2029 || r == '<' || r == '>' || r == '&':
 			out = append(out, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
 		default:

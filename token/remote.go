@@ -183,8 +183,8 @@ func freshness(head http.Header) time.Duration {
 		case "no-store", "no-cache":
 			return minFresh
 		case "max-age":
-			if n, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
-				fresh = min(max(time.Duration(n)*time.Second, minFresh), maxFresh) //nolint:gosec // at most 31 bits
+			if n, err := strconv.ParseInt(strings.Trim(value, `"`), 10, 32); err == nil && n >= 0 {
+				fresh = min(max(time.Duration(n)*time.Second, minFresh), maxFresh)
 			}
 		}
 	}

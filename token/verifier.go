@@ -88,7 +88,7 @@ func (v *Verifier) signed(ctx context.Context, s string, sum [sha256.Size]byte) 
 	if err != nil {
 		return Verified{}, err
 	}
-	got := Verified{key: key.ID, raw: s}
+	got := Verified{key: key.ID, sum: sum}
 	if err := got.claims.UnmarshalJSON(c.payload); err != nil {
 		return Verified{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
@@ -98,7 +98,7 @@ func (v *Verifier) signed(ctx context.Context, s string, sum [sha256.Size]byte) 
 	if err := got.claims.complete(); err != nil {
 		return Verified{}, err
 	}
-	v.seen.put(sum, remember{verified: got, by: key})
+	v.seen.put(sum, &remember{verified: got, by: key})
 	return got, nil
 }
 
@@ -107,8 +107,8 @@ const rememberedLimit = 4096
 // remembered are verified tokens by their hash, in two generations so that there are at most twice rememberedLimit.
 type remembered struct {
 	mu    sync.RWMutex
-	young map[[sha256.Size]byte]remember
-	old   map[[sha256.Size]byte]remember
+	young map[[sha256.Size]byte]*remember
+	old   map[[sha256.Size]byte]*remember
 }
 
 type remember struct {
@@ -116,7 +116,7 @@ type remember struct {
 	by       PublicKey
 }
 
-func (r *remembered) get(sum [sha256.Size]byte) (remember, bool) {
+func (r *remembered) get(sum [sha256.Size]byte) (*remember, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if got, ok := r.young[sum]; ok {
@@ -126,11 +126,11 @@ func (r *remembered) get(sum [sha256.Size]byte) (remember, bool) {
 	return got, ok
 }
 
-func (r *remembered) put(sum [sha256.Size]byte, got remember) {
+func (r *remembered) put(sum [sha256.Size]byte, got *remember) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.young == nil || len(r.young) >= rememberedLimit {
-		r.old, r.young = r.young, make(map[[sha256.Size]byte]remember)
+		r.old, r.young = r.young, make(map[[sha256.Size]byte]*remember)
 	}
 	r.young[sum] = got
 }

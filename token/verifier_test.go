@@ -76,7 +76,7 @@ func TestTheIssuerRefuses(t *testing.T) {
 			c.Act = &token.Actor{Issuer: "i", Subject: "s", Prior: json.RawMessage(chainOf(11).text())}
 		},
 		"details no JSON":    func(c *token.Claims) { c.Details = json.RawMessage(`[`) },
-		"more than fits":     func(c *token.Claims) { c.Scope = strings.Repeat("s", 16<<10) },
+		"more than fits":     func(c *token.Claims) { c.Scope = strings.Repeat("s", 13<<10) },
 		"two issuers, empty": func(c *token.Claims) { c.Issuer = "" },
 	} {
 		c := sampleClaims()

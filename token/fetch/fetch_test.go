@@ -183,7 +183,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	t.Parallel()
 	bomb := new(bytes.Buffer)
 	z := gzip.NewWriter(bomb)
-	z.Write(make([]byte, 64<<20))
+	z.Write(make([]byte, 16<<20))
 	z.Close()
 	for name, c := range map[string]struct {
 		answer http.HandlerFunc
