@@ -23,11 +23,8 @@ func New(types *details.Registry) (*Engine, error) {
 		return nil, errors.New("policy: there is no registry of authorization details")
 	}
 	s, err := newSchema(types)
-	if err != nil {
-		return nil, err
-	}
 	e := &Engine{types: types, schema: s}
-	return e, e.Load(nil)
+	return e, errors.Join(err, e.Load(nil))
 }
 
 // Load compiles the files into a set and decides by it from then on. If anything is wrong with any of them the set in force stays, and
@@ -63,32 +60,26 @@ func (e *Engine) Names() []string {
 }
 
 // Decide says whether the guardrails let a request through. Anything that keeps it from deciding is a refusal.
-func (e *Engine) Decide(in Input) Decision {
-	s := e.now.Load()
+func (e *Engine) Decide(in Input) Decision { return e.decide(e.now.Load(), in) }
+
+func (e *Engine) decide(s *set, in Input) Decision {
 	out := Decision{Version: s.version}
-	req, err := read(in, e.types)
+	req, err := s.request(in, e.types)
 	if err != nil {
 		out.Errors = []string{err.Error()}
 		return out
 	}
 	out.Allowed = true
+	if len(s.policies) == 0 {
+		return out
+	}
 	var permitted, against []int
+	shared := s.index.forRequest(req)
 	for _, a := range req.actions {
-		decision, diagnostic := cedar.Authorize(s.candidates(req, a), req.entities(a), req.cedar(a))
-		for _, bad := range diagnostic.Errors {
-			against = append(against, s.byName[bad.PolicyID])
-			out.Errors = append(out.Errors, string(bad.PolicyID)+": "+bad.Message)
-		}
-		deciders := &permitted
-		if decision == cedar.Deny {
-			deciders = &against
-		}
-		for _, reason := range diagnostic.Reasons {
-			if reason.PolicyID != builtin {
-				*deciders = append(*deciders, s.byName[reason.PolicyID])
-			}
-		}
-		out.Allowed = out.Allowed && decision == cedar.Allow && len(diagnostic.Errors) == 0
+		v := s.judge(s.index.forAction(shared, req, a), req.environment(a))
+		permitted, against = append(permitted, v.permitted...), append(against, v.against...)
+		out.Errors = append(out.Errors, v.errors...)
+		out.Allowed = out.Allowed && v.allowed
 	}
 	if out.Allowed {
 		out.Policies = s.names(permitted)
@@ -96,6 +87,41 @@ func (e *Engine) Decide(in Input) Decision {
 		out.Policies = s.names(against)
 	}
 	return out
+}
+
+// request is what the set has to see of an Input: nothing, if there are no policies.
+func (s *set) request(in Input, known *details.Registry) (*request, error) {
+	if err := in.check(); err != nil || len(s.policies) == 0 {
+		return nil, err
+	}
+	return read(in, known, &s.reads)
+}
+
+// verdict is about one action; policies are told by their order in the set.
+type verdict struct {
+	allowed   bool
+	permitted []int
+	against   []int // those that forbid and those that failed
+	errors    []string
+}
+
+func (s *set) judge(policies candidates, env environment) verdict {
+	decision, diagnostic := cedar.Authorize(policies, env.entities, env.request)
+	var v verdict
+	for _, bad := range diagnostic.Errors {
+		v.against = append(v.against, s.byName[bad.PolicyID])
+		v.errors = append(v.errors, string(bad.PolicyID)+": "+bad.Message)
+	}
+	forbidden := false
+	for _, reason := range diagnostic.Reasons {
+		if decision == cedar.Allow {
+			v.permitted = append(v.permitted, s.byName[reason.PolicyID])
+		} else {
+			v.against, forbidden = append(v.against, s.byName[reason.PolicyID]), true
+		}
+	}
+	v.allowed = len(v.errors) == 0 && (decision == cedar.Allow || !s.permits && !forbidden)
+	return v
 }
 
 // names are those of policies, each once, in the order of the set.

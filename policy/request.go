@@ -43,40 +43,49 @@ type action struct {
 	values  cedar.EntityMap // what the context refers to; nil: nothing
 }
 
-// read turns an Input into a request, or says why no decision can be made about it.
-func read(in Input, known *details.Registry) (*request, error) {
+// check says why no decision can be made about an Input, if so.
+func (in Input) check() error {
 	switch {
 	case in.Stage != Exchange && in.Stage != Redeem:
-		return nil, errors.New("the stage is neither exchange nor redeem")
+		return errors.New("the stage is neither exchange nor redeem")
 	case in.Agent.ID == "" || in.Target.ID == "" || in.Now.IsZero():
-		return nil, errors.New("the agent, the target or the time is missing")
+		return errors.New("the agent, the target or the time is missing")
 	case len(in.Scopes) == 0 && len(in.Details) == 0:
-		return nil, errors.New("there is neither a scope nor a detail to decide about")
+		return errors.New("there is neither a scope nor a detail to decide about")
+	default:
+		return nil
 	}
+}
+
+// read turns an Input into a request with everything in it that may be looked at, or says why no decision can be made about it.
+func read(in Input, known *details.Registry, need *reads) (*request, error) {
 	set, err := readDetails(in.Details, known)
 	if err != nil {
 		return nil, err
 	}
 	r := &request{
 		agent: in.Agent.ID, target: in.Target.ID,
-		principal: cedar.Entity{
-			UID:        cedar.NewEntityUID(agentType, cedar.String(in.Agent.ID)),
-			Attributes: record(texts("owner", in.Agent.Owner, "operator", in.Agent.Operator)), Tags: tags(in.Agent.Labels),
-		},
-		resource: cedar.Entity{
-			UID:        cedar.NewEntityUID(targetType, cedar.String(in.Target.ID)),
-			Attributes: record(texts("uri", in.Target.URI)), Tags: tags(in.Target.Labels),
-		},
+		principal: cedar.Entity{UID: cedar.NewEntityUID(agentType, cedar.String(in.Agent.ID))},
+		resource:  cedar.Entity{UID: cedar.NewEntityUID(targetType, cedar.String(in.Target.ID))},
 	}
-	facts := factsOf(in, set)
-	if len(in.Scopes) > 0 {
-		context := cedar.NewRecord(facts)
-		for _, s := range in.Scopes {
-			r.actions = append(r.actions, action{uid: cedar.NewEntityUID(actionType, cedar.String(scopePrefix+s)), group: scopeGroup(), context: context})
-		}
+	if need.principal {
+		r.principal.Attributes = cedar.NewRecord(texts("owner", in.Agent.Owner, "operator", in.Agent.Operator))
+		r.principal.Tags = tags(in.Agent.Labels)
+	}
+	if need.resource {
+		r.resource.Attributes, r.resource.Tags = cedar.NewRecord(texts("uri", in.Target.URI)), tags(in.Target.Labels)
+	}
+	facts := factsOf(in, set, need)
+	context := cedar.NewRecord(facts)
+	for _, s := range in.Scopes {
+		r.actions = append(r.actions, action{uid: cedar.NewEntityUID(actionType, cedar.String(scopePrefix+s)), group: scopeGroup(), context: context})
 	}
 	for _, e := range set.Entries() {
-		r.actions = append(r.actions, detailAction(e, facts, known))
+		a := action{uid: cedar.NewEntityUID(actionType, cedar.String(detailPrefix+e.Type())), group: detailGroup(), context: context}
+		if need.fact("detail") {
+			a = a.about(e, facts, known)
+		}
+		r.actions = append(r.actions, a)
 	}
 	return r, nil
 }
@@ -101,30 +110,53 @@ func anyBytes(list []json.RawMessage) [][]byte {
 	return out
 }
 
-// factsOf is the part of the context that all actions share.
-func factsOf(in Input, set details.Set) cedar.RecordMap {
-	user := texts("id", in.User.ID, "acr", in.User.ACR)
-	user["id"] = cedar.String(in.User.ID)
-	if !in.User.AuthTime.IsZero() {
-		user["auth_time"], user["auth_age"] = cedar.Long(in.User.AuthTime.Unix()), seconds(in.Now.Sub(in.User.AuthTime))
+// factsOf is the part of the context that all actions share, as far as it is looked at.
+func factsOf(in Input, set details.Set, need *reads) cedar.RecordMap {
+	facts := make(cedar.RecordMap)
+	for name, value := range map[string]func() cedar.Value{
+		"stage":        func() cedar.Value { return cedar.String(in.Stage) },
+		"client":       func() cedar.Value { return cedar.String(in.ClientID) },
+		"scopes":       func() cedar.Value { return strs(in.Scopes) },
+		"detail_types": func() cedar.Value { return strs(set.Types()) },
+		"user":         func() cedar.Value { return in.User.value(in.Now) },
+		"consent":      func() cedar.Value { return in.Consent.value(in.Now) },
+		"time":         func() cedar.Value { return timeOf(in.Now.UTC()) },
+		"chain": func() cedar.Value {
+			return cedar.NewRecord(cedar.RecordMap{"depth": cedar.Long(len(in.Chain)), "agents": strs(in.Chain)})
+		},
+	} {
+		if need.fact(name) {
+			facts[cedar.String(name)] = value()
+		}
 	}
-	consent := cedar.RecordMap{"id": cedar.String(in.Consent.ID)}
-	if in.Consent.Uses > 0 {
-		consent["uses"] = cedar.Long(in.Consent.Uses)
+	return facts
+}
+
+func (u User) value(now time.Time) cedar.Value {
+	m := texts("acr", u.ACR)
+	m["id"] = cedar.String(u.ID)
+	if !u.AuthTime.IsZero() {
+		m["auth_time"], m["auth_age"] = cedar.Long(u.AuthTime.Unix()), seconds(now.Sub(u.AuthTime))
 	}
-	if !in.Consent.GivenAt.IsZero() {
-		consent["age"] = seconds(in.Now.Sub(in.Consent.GivenAt))
+	return cedar.NewRecord(m)
+}
+
+func (c Consent) value(now time.Time) cedar.Value {
+	m := cedar.RecordMap{"id": cedar.String(c.ID)}
+	if c.Uses > 0 {
+		m["uses"] = cedar.Long(c.Uses)
 	}
-	now := in.Now.UTC()
-	return cedar.RecordMap{
-		"stage": cedar.String(in.Stage), "client": cedar.String(in.ClientID), "user": record(user), "consent": record(consent),
-		"scopes": strs(in.Scopes), "detail_types": strs(set.Types()),
-		"chain": record(cedar.RecordMap{"depth": cedar.Long(len(in.Chain)), "agents": strs(in.Chain)}),
-		"time": record(cedar.RecordMap{
-			"now": cedar.NewDatetime(now), "unix": cedar.Long(now.Unix()), "hour": cedar.Long(now.Hour()), "minute": cedar.Long(now.Minute()),
-			"weekday": cedar.String(strings.ToLower(now.Weekday().String())),
-		}),
+	if !c.GivenAt.IsZero() {
+		m["age"] = seconds(now.Sub(c.GivenAt))
 	}
+	return cedar.NewRecord(m)
+}
+
+func timeOf(now time.Time) cedar.Value {
+	return cedar.NewRecord(cedar.RecordMap{
+		"now": cedar.NewDatetime(now), "unix": cedar.Long(now.Unix()), "hour": cedar.Long(now.Hour()), "minute": cedar.Long(now.Minute()),
+		"weekday": cedar.String(strings.ToLower(now.Weekday().String())),
+	})
 }
 
 func seconds(d time.Duration) cedar.Long { return cedar.Long(d / time.Second) }
@@ -139,8 +171,6 @@ func texts(pairs ...string) cedar.RecordMap {
 	}
 	return m
 }
-
-func record(m cedar.RecordMap) cedar.Record { return cedar.NewRecord(m) }
 
 func tags(labels map[string]string) cedar.Record {
 	m := make(cedar.RecordMap, len(labels))
@@ -158,8 +188,12 @@ func strs(list []string) cedar.Set {
 	return cedar.NewSet(values...)
 }
 
-func (r *request) cedar(a action) cedar.Request {
-	return cedar.Request{Principal: r.principal.UID, Action: a.uid, Resource: r.resource.UID, Context: a.context}
+// environment is what one action is decided in.
+func (r *request) environment(a action) environment {
+	return environment{
+		request:  cedar.Request{Principal: r.principal.UID, Action: a.uid, Resource: r.resource.UID, Context: a.context},
+		entities: entities{r, a},
+	}
 }
 
 // entities are what one action is decided with.
@@ -167,8 +201,6 @@ type entities struct {
 	r *request
 	a action
 }
-
-func (r *request) entities(a action) entities { return entities{r, a} }
 
 // Get makes entities a cedar.EntityGetter.
 func (e entities) Get(uid cedar.EntityUID) (cedar.Entity, bool) {
@@ -185,12 +217,10 @@ func (e entities) Get(uid cedar.EntityUID) (cedar.Entity, bool) {
 	}
 }
 
-// detailAction makes the decision about one entry of authorization_details, whose members are context.detail.
-func detailAction(e details.Entry, facts cedar.RecordMap, known *details.Registry) action {
-	a := action{
-		uid: cedar.NewEntityUID(actionType, cedar.String(detailPrefix+e.Type())), group: detailGroup(), values: make(cedar.EntityMap),
-	}
+// about puts the members of an entry of authorization_details into the context of its action: context.detail.
+func (a action) about(e details.Entry, facts cedar.RecordMap, known *details.Registry) action {
 	members, _ := known.Members(e.Type())
+	a.values = make(cedar.EntityMap)
 	facts["detail"] = a.recordOf(e.Members(), members, "")
 	a.context = cedar.NewRecord(facts)
 	return a

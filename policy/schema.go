@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	cedarast "github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	cedarschema "github.com/cedar-policy/cedar-go/x/exp/schema"
@@ -191,6 +190,3 @@ func sentences(err error) []string {
 	}
 	return out
 }
-
-// allowAll is the policy that a set without permits stands on.
-func allowAll() *cedarast.Policy { return cedarast.Permit() }

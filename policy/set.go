@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"iter"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,10 +17,11 @@ import (
 
 // What a set may be at most.
 const (
-	maxFile     = 1 << 20
-	maxPolicies = 10_000
-	maxNesting  = 64
-	maxName     = 128
+	maxFile      = 1 << 20
+	maxPolicies  = 10_000
+	maxStatement = 16 << 10
+	maxNesting   = 64
+	maxName      = 128
 )
 
 // Problem is one thing that is wrong with a set.
@@ -60,21 +60,24 @@ type compiled struct {
 	order  int
 	cedar  *cedar.Policy
 	source *ast.Policy
+	reads  reads
+	when   expr
 }
 
 // set is a compiled whole. It does not change.
 type set struct {
 	version  string
 	files    []File
-	policies []compiled
+	policies []*compiled
 	byName   map[cedar.PolicyID]int
-	permits  bool // there is a permit: what none allows is refused
+	permits  bool  // there is a permit: what none allows is refused
+	reads    reads // what the policies look at together
 	index    index
 }
 
 // compile makes a set, or tells everything that keeps it from being one.
 func compile(files []File, sch *schema) (*set, error) {
-	s := &set{files: slices.Clone(files), byName: make(map[cedar.PolicyID]int)}
+	s := &set{files: slices.Clone(files), byName: make(map[cedar.PolicyID]int), reads: reads{facts: make(map[string]bool)}}
 	slices.SortFunc(s.files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
 	var bad Errors
 	for i, f := range s.files {
@@ -91,7 +94,7 @@ func compile(files []File, sch *schema) (*set, error) {
 		return nil, bad
 	}
 	s.version = version(s.files)
-	s.index = newIndex(s.policies, s.permits)
+	s.index = newIndex(s.policies)
 	return s, nil
 }
 
@@ -110,7 +113,8 @@ func (s *set) read(f File, sch *schema) Errors {
 		return Problem{File: f.Name, Line: p.Line, Column: p.Column, Policy: name, Reason: reason}
 	}
 	if p, ok := readable(f.Text); !ok {
-		return Errors{at(p, "", fmt.Sprintf("the file is not UTF-8, is larger than %d bytes or nests deeper than %d", maxFile, maxNesting))}
+		return Errors{at(p, "", fmt.Sprintf(
+			"the file is not UTF-8 or larger than %d bytes, or a policy is longer than %d or nests deeper than %d", maxFile, maxStatement, maxNesting))}
 	}
 	list, err := cedar.NewPolicyListFromBytes(f.Name, []byte(f.Text))
 	if err != nil {
@@ -128,13 +132,15 @@ func (s *set) read(f File, sch *schema) Errors {
 			bad = append(bad, at(p.Position(), name, "another policy has the same name"))
 			continue
 		}
-		c := compiled{name: name, order: len(s.policies), cedar: p, source: (*ast.Policy)(p.AST())}
-		for _, reason := range sch.check(c.source) {
+		source := (*ast.Policy)(p.AST())
+		c := &compiled{name: name, order: len(s.policies), cedar: p, source: source, reads: readsOf(source)}
+		for _, reason := range append(sch.check(source), c.reads.wrong...) {
 			bad = append(bad, at(p.Position(), name, reason))
 		}
 		s.byName[cedar.PolicyID(name)] = c.order
 		s.policies = append(s.policies, c)
 		s.permits = s.permits || p.Effect() == cedar.Permit
+		s.reads.join(c.reads)
 	}
 	return bad
 }
@@ -150,26 +156,42 @@ func nameOf(p *cedar.Policy, file string, i int) (string, bool) {
 	return name, name != "" && len(name) <= maxName && plain
 }
 
-// readable keeps the parser, which descends as deep as the text nests, from being led astray.
+// readable keeps the parser, which goes as deep as a statement nests or is long, from being led astray. It reads past strings and
+// comments, and gives the place of what is too much.
 func readable(text string) (cedar.Position, bool) {
 	p := cedar.Position{Line: 1, Column: 1}
 	if len(text) > maxFile || !utf8.ValidString(text) {
 		return p, false
 	}
-	depth := 0
-	for _, r := range text {
-		switch r {
-		case '(', '[', '{':
+	var inString, inComment, escaped bool
+	var depth, length int
+	for i, r := range text {
+		switch {
+		case inComment:
+			inComment = r != '\n'
+		case inString:
+			inString = r != '"' || escaped
+			escaped = r == '\\' && !escaped
+		case r == '"':
+			inString, escaped = true, false
+		case r == '/' && strings.HasPrefix(text[i:], "//"):
+			inComment = true
+		case strings.ContainsRune("([{", r):
 			depth++
-		case ')', ']', '}':
-			depth = max(depth-1, 0)
-		case '\n':
-			p.Line, p.Column = p.Line+1, 0
+		case strings.ContainsRune(")]}", r):
+			depth--
+		case r == ';':
+			depth, length = 0, -1
 		}
-		if depth > maxNesting {
+		if length++; inComment {
+			length--
+		}
+		if depth > maxNesting || length > maxStatement {
 			return p, false
 		}
-		p.Column++
+		if p.Column++; r == '\n' {
+			p.Line, p.Column = p.Line+1, 1
+		}
 	}
 	return p, true
 }
@@ -187,84 +209,4 @@ func position(message string) (cedar.Position, string) {
 	reason := strings.TrimPrefix(message, "parser error: ")
 	reason = strings.TrimPrefix(place.ReplaceAllString(reason, ""), "parse error at ")
 	return p, reason
-}
-
-// index finds the policies that could apply to a request. It leaves out only those whose scope cannot match, which neither decide
-// nor fail.
-type index struct {
-	everywhere  []compiled
-	byPrincipal map[string][]compiled
-	byAction    map[cedar.EntityUID][]compiled
-	byResource  map[string][]compiled
-}
-
-// builtin allows what nothing forbids. Its name cannot be taken, since it cannot be seen.
-const builtin = cedar.PolicyID("")
-
-func newIndex(policies []compiled, permits bool) index {
-	x := index{
-		byPrincipal: make(map[string][]compiled), byAction: make(map[cedar.EntityUID][]compiled), byResource: make(map[string][]compiled),
-	}
-	if !permits {
-		x.everywhere = append(x.everywhere, compiled{order: -1, cedar: cedar.NewPolicyFromAST(allowAll())})
-	}
-	for _, p := range policies {
-		x.add(p)
-	}
-	return x
-}
-
-func (x *index) add(p compiled) {
-	if e, ok := entityOf(p.source.Principal); ok {
-		x.byPrincipal[string(e.ID)] = append(x.byPrincipal[string(e.ID)], p)
-		return
-	}
-	switch a := p.source.Action.(type) {
-	case ast.ScopeTypeEq:
-		x.byAction[a.Entity] = append(x.byAction[a.Entity], p)
-		return
-	case ast.ScopeTypeIn:
-		x.byAction[a.Entity] = append(x.byAction[a.Entity], p)
-		return
-	}
-	if e, ok := entityOf(p.source.Resource); ok {
-		x.byResource[string(e.ID)] = append(x.byResource[string(e.ID)], p)
-		return
-	}
-	x.everywhere = append(x.everywhere, p)
-}
-
-// entityOf is the one agent or target that a scope is for. Neither has parents, so being in one is being it.
-func entityOf(scope ast.IsScopeNode) (cedar.EntityUID, bool) {
-	switch s := scope.(type) {
-	case ast.ScopeTypeEq:
-		return s.Entity, true
-	case ast.ScopeTypeIn:
-		return s.Entity, true
-	case ast.ScopeTypeIsIn:
-		return s.Entity, true
-	default:
-		return cedar.EntityUID{}, false
-	}
-}
-
-// candidates are the policies of the set that could apply to an action.
-type candidates [5][]compiled
-
-func (s *set) candidates(r *request, a action) candidates {
-	x := s.index
-	return candidates{x.everywhere, x.byPrincipal[r.agent], x.byResource[r.target], x.byAction[a.uid], x.byAction[a.group]}
-}
-
-// All makes candidates a cedar.PolicyIterator.
-func (c candidates) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
-	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
-		for _, list := range c {
-			for i := range list {
-				if !yield(cedar.PolicyID(list[i].name), list[i].cedar) {
-					return
-				}
-			}
-		}
-	}
 }

@@ -1,25 +1,26 @@
 package details
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"unicode/utf16"
 )
 
-// piece is a part of the sentence of a type: words, the value of a member, or a clause that stands only if all its members
-// are there, and otherwise gives way to another.
+// piece is a part of the sentence of a type: words, the value of a member, or a choice of clauses, of which the first stands whose
+// members are all there.
 type piece struct {
 	words  string
 	path   []string
-	clause []piece
-	orElse []piece
+	choice [][]piece
 }
 
 var errBrackets = errors.New("[ ] | and { } do not match")
 
-// readAbout takes a template apart: "Pay {amount.value}[ to {payee}| to anybody]".
+// readAbout takes a template apart: "Pay {amount.value}[ to {payee}| into {account}| to anybody]".
 func readAbout(template string, f fields) ([]piece, error) {
 	if template == "" || len(template) > defaultLength {
 		return nil, fmt.Errorf("is missing or longer than %d bytes", defaultLength)
@@ -39,26 +40,20 @@ func readAbout(template string, f fields) ([]piece, error) {
 			break
 		}
 		inner, rest, ok := strings.Cut(template[1:], "]")
-		if !ok || template[0] == ']' || strings.Contains(inner, "[") || strings.Count(inner, "|") > 1 {
+		if !ok || template[0] == ']' || strings.Contains(inner, "[") {
 			return nil, errBrackets
 		}
-		c, err := readClause(inner, f)
-		if err != nil {
-			return nil, err
+		var choice piece
+		for _, clause := range strings.Split(inner, "|") {
+			pieces, err := readPieces(clause, f)
+			if err != nil {
+				return nil, err
+			}
+			choice.choice = append(choice.choice, pieces)
 		}
-		out, template = append(out, c), rest
+		out, template = append(out, choice), rest
 	}
 	return out, nil
-}
-
-func readClause(inner string, f fields) (piece, error) {
-	yes, no, _ := strings.Cut(inner, "|")
-	clause, err := readPieces(yes, f)
-	if err != nil {
-		return piece{}, err
-	}
-	orElse, err := readPieces(no, f)
-	return piece{clause: clause, orElse: orElse}, err
 }
 
 // readPieces takes text with members in braces apart.
@@ -105,12 +100,7 @@ func (r *Registry) Describe(e Entry) []string {
 	}
 	said := make(map[string]bool)
 	sentence, _ := say(f.about, e.members, said)
-	var out []string
-	if sentence != "" {
-		out = append(out, sentence)
-	} else {
-		out = append(out, e.name)
-	}
+	out := []string{cmp.Or(strings.TrimSpace(sentence), e.name)}
 	return f.fields.rest(out, e.members, said, "")
 }
 
@@ -128,7 +118,7 @@ func say(pieces []piece, members map[string]any, said map[string]bool) (sentence
 			}
 			said[strings.Join(p.path, ".")] = true
 			b.WriteString(plain(v))
-		case p.clause != nil:
+		case p.choice != nil:
 			b.WriteString(p.say(members, said))
 		default:
 			b.WriteString(p.words)
@@ -138,15 +128,14 @@ func say(pieces []piece, members map[string]any, said map[string]bool) (sentence
 }
 
 func (p piece) say(members map[string]any, said map[string]bool) string {
-	inside := make(map[string]bool)
-	if s, complete := say(p.clause, members, inside); complete {
-		for name := range inside {
-			said[name] = true
+	for _, clause := range p.choice {
+		inside := make(map[string]bool)
+		if s, complete := say(clause, members, inside); complete {
+			maps.Copy(said, inside)
+			return s
 		}
-		return s
 	}
-	s, _ := say(p.orElse, members, said)
-	return s
+	return ""
 }
 
 func lookUp(members map[string]any, path []string) (any, bool) {

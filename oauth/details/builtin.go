@@ -33,7 +33,7 @@ const vaultForm = `{
 // toolForm is one call, or any call, of one tool of an MCP server. Arguments are compared as a whole.
 const toolForm = `{
 	"type": "mcp_tool_call",
-	"about": "Call the tool {tool}[ of {server}][ with {arguments}][ at {locations}]",
+	"about": "Call the tool {tool}[ of {server}][ with {arguments}| with the arguments whose digest is {args_digest}| with any arguments][ at {locations}]",
 	"members": {
 		"tool": {"kind": "string", "required": true, "max_length": 256},
 		"server": {"kind": "string", "max_length": 256},

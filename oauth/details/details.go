@@ -51,7 +51,8 @@ type Registry struct {
 //	    "folder": {"kind": "string", "required": true, "rule": "prefix"},
 //	    "format": {"kind": "string", "values": ["pdf", "text"]}}}
 //
-// where about is the sentence that people read (see Describe). A member has a kind and a rule:
+// where about is the sentence that people read: {member} is its value, and of [one|another|…] the first part stands whose members
+// are all there. A member has a kind and a rule:
 //
 //	string      equal (default), prefix (by whole segments between slashes), any
 //	integer     equal, max (what is granted is the most), min, any

@@ -284,7 +284,7 @@ func TestDeclarations(t *testing.T) {
 		{"a template with an open bracket", `{"type":"x","about":"a ["}`, "do not match"},
 		{"a template with a closed bracket", `{"type":"x","about":"a ]"}`, "do not match"},
 		{"a template in a template", `{"type":"x","about":"a [b[c]]"}`, "do not match"},
-		{"two ways out", `{"type":"x","about":"a [b|c|d]"}`, "do not match"},
+		{"a bar out of place", `{"type":"x","about":"a [b|{c]"}`, "do not match"},
 		{"a clause with a mistake", `{"type":"x","about":"a [{b}]"}`, "no member"},
 		{"a way out with a mistake", `{"type":"x","about":"a [b|{c}]"}`, "no member"},
 		{"a template with a mistake after a clause", `{"type":"x","about":"[a]{b}"}`, "no member"},
