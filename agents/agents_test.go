@@ -335,6 +335,24 @@ func TestAnAssertionFromBeforeTheEpoch(t *testing.T) {
 	}
 }
 
+func TestAnAssertionDatedAheadIsNotAcceptedBeforeItsDate(t *testing.T) {
+	t.Parallel()
+	w := world.New(t)
+	key := w.Agent("agent-a", nil)
+	compact, err := token.SignAssertion(key, "agent-a", world.Issuer, w.Now().Add(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	creds := agents.Credentials{Method: oauth.AuthPrivateKeyJWT, ClientID: "agent-a", Assertion: compact}
+	began := time.Now()
+	if _, err := w.Clients.Present(t.Context(), creds); err != nil {
+		t.Fatal(err)
+	}
+	if waited := time.Since(began); waited < 900*time.Millisecond {
+		t.Errorf("accepted after %s", waited)
+	}
+}
+
 func TestAChangedKeyCountsAtOnce(t *testing.T) {
 	t.Parallel()
 	w := world.New(t)

@@ -239,5 +239,22 @@ func (a *Authenticator) checkAssertion(ctx context.Context, p Presented) (Presen
 	if p.issued.IsZero() {
 		p.issued = got.Expires.Add(-token.MaxAssertionLifetime)
 	}
-	return p, nil
+	return p, a.Await(ctx, p.issued)
+}
+
+// Await waits until a time that a client's clock has reached and ours has not: the few seconds by which a credential may be dated
+// ahead. So nothing is ever accepted before its own date, and what an epoch has seen is older than the next one.
+func (a *Authenticator) Await(ctx context.Context, at time.Time) error {
+	ahead := at.Sub(a.cfg.Now())
+	if ahead <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(min(ahead, leeway))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return unavailable(ctx.Err())
+	}
 }

@@ -31,6 +31,16 @@ type facts struct {
 	earlier  transaction.Earlier // of that name
 }
 
+// trip is the one round trip of step 4: what is spent in it, what is read, and where in the answer each part begins.
+type trip struct {
+	store.Batch
+	records    []store.Key // those read through their copies: the target, the bundle, what could stop the token to be
+	copiesFrom int         // after what authentication reads
+	ownFrom    int         // the state of the subject token
+	namedFrom  int         // an earlier request of the same name
+	proofs     int         // commits of authentication and proof; a count for the rate limit may follow
+}
+
 // read authenticates the agent and fetches everything the decision needs, in one round trip to the live store as long as this
 // process has met the agent and the target before. The agent's assertion and its proof are spent in it.
 func (x *Exchange) read(ctx context.Context, who agents.Presented, a ask, s subject) (*facts, error) {
@@ -54,52 +64,67 @@ func (x *Exchange) read(ctx context.Context, who agents.Presented, a ask, s subj
 	if err != nil {
 		return nil, err
 	}
-	commits, reads := x.cfg.Clients.Batch(who)
-	auth := len(reads)
+	t := x.plan(f, who, look, append([]store.Key{place, consent.Key(s.user, who.ClientID(), target.ID)}, watched...))
 	if a.Proof != nil {
-		commits = append(commits, agents.Once("proof", a.Proof.JKT+" "+a.Proof.ID, proofMemory))
+		if err := x.cfg.Clients.Await(ctx, a.Proof.IssuedAt); err != nil {
+			return nil, err
+		}
 	}
-	proofs := len(commits)
-	commits = append(commits, x.rate(who.ClientID())...)
-	reads = append(reads, x.cfg.Mirror.Key(place), x.cfg.Mirror.Key(consent.Key(s.user, who.ClientID(), target.ID)))
-	for _, k := range watched {
-		reads = append(reads, x.cfg.Mirror.Key(k))
-	}
-	ownFrom := len(reads)
-	reads = append(reads, look.Reads()...)
-	namedFrom := len(reads)
-	if f.named != nil {
-		reads = append(reads, f.named.Reads()...)
-	}
-
-	res, err := x.cfg.Live.Do(ctx, store.Batch{Commits: commits, Reads: reads})
+	res, err := x.cfg.Live.Do(ctx, t.Batch)
 	if errors.Is(err, store.ErrInvalid) {
 		return nil, errSubject(oauth.ReasonSubject, err) // a name in the token is none that could be ours
 	}
 	if err != nil {
 		return nil, oauth.Unavailable(err)
 	}
-	if f.who, err = x.cfg.Clients.Confirm(ctx, who, res); err != nil {
-		return nil, err
-	}
-	if err := x.spentProof(a, res.Outcomes[:proofs]); err != nil {
-		return nil, err
-	}
-	if err := x.tooFast(res.Outcomes[proofs:]); err != nil {
+	if err := x.authenticated(ctx, f, who, t, res); err != nil {
 		return nil, err
 	}
 	if s.own != nil {
-		if f.standing, err = look.Judge(ctx, res.Records[ownFrom:namedFrom], res.Now); err != nil {
+		if f.standing, err = look.Judge(ctx, res.Records[t.ownFrom:t.namedFrom], res.Now); err != nil {
 			return nil, err
 		}
 	}
 	if f.named != nil {
-		if f.earlier, err = x.cfg.Transactions.Earlier(ctx, f.named, res.Records[namedFrom:]); err != nil {
+		if f.earlier, err = x.cfg.Transactions.Earlier(ctx, f.named, res.Records[t.namedFrom:]); err != nil {
 			return nil, err
 		}
 	}
-	wanted := append([]store.Key{place, consent.Key(s.user, who.ClientID(), target.ID)}, watched...)
-	return f, x.fill(ctx, f, target, wanted, store.Results{Records: res.Records[auth:ownFrom], Now: res.Now})
+	return f, x.fill(ctx, f, target, t, res)
+}
+
+// plan puts the round trip together.
+func (x *Exchange) plan(f *facts, who agents.Presented, look transaction.Look, records []store.Key) trip {
+	t := trip{records: records}
+	t.Commits, t.Reads = x.cfg.Clients.Batch(who)
+	if proof := f.ask.Proof; proof != nil {
+		t.Commits = append(t.Commits, agents.Once("proof", proof.JKT+" "+proof.ID, proofMemory))
+	}
+	t.proofs = len(t.Commits)
+	t.Commits = append(t.Commits, x.rate(who.ClientID())...)
+	t.copiesFrom = len(t.Reads)
+	for _, k := range records {
+		t.Reads = append(t.Reads, x.cfg.Mirror.Key(k))
+	}
+	t.ownFrom = len(t.Reads)
+	t.Reads = append(t.Reads, look.Reads()...)
+	t.namedFrom = len(t.Reads)
+	if f.named != nil {
+		t.Reads = append(t.Reads, f.named.Reads()...)
+	}
+	return t
+}
+
+// authenticated holds the agent to what the store said of its credential, its proof and its rate.
+func (x *Exchange) authenticated(ctx context.Context, f *facts, who agents.Presented, t trip, res store.Results) error {
+	var err error
+	if f.who, err = x.cfg.Clients.Confirm(ctx, who, res); err != nil {
+		return err
+	}
+	if err := x.spentProof(f.ask, res.Outcomes[:t.proofs]); err != nil {
+		return err
+	}
+	return x.tooFast(res.Outcomes[t.proofs:])
 }
 
 // proofMemory is how long a DPoP proof is remembered: longer than its window in both directions.
@@ -141,16 +166,16 @@ func (x *Exchange) tooFast(outcomes []store.Outcome) error {
 }
 
 // fill reads the records that were fetched for the decision; what had no copy is taken from records.
-func (x *Exchange) fill(ctx context.Context, f *facts, target agents.Resource, keys []store.Key, res store.Results) error {
+func (x *Exchange) fill(ctx context.Context, f *facts, target agents.Resource, t trip, res store.Results) error {
 	agent, ok := f.who.Agent()
 	if !ok {
 		return oauth.Refuse(oauth.UnauthorizedClient, oauth.ReasonClientGrant, "the client is not registered for token exchange")
 	}
 	f.agent = agent
-	recs := make([]store.Record, len(keys))
-	for i, k := range keys {
+	recs := make([]store.Record, len(t.records))
+	for i, k := range t.records {
 		var err error
-		if recs[i], err = x.cfg.Mirror.Resolve(ctx, k, res.Records[i], res.Now); err != nil {
+		if recs[i], err = x.cfg.Mirror.Resolve(ctx, k, res.Records[t.copiesFrom+i], res.Now); err != nil {
 			return oauth.Unavailable(err)
 		}
 	}
