@@ -62,7 +62,7 @@ func (e *Engine) Explain(in Input) Explanation {
 			c.add(f)
 			v.Policies = append(v.Policies, f)
 		}
-		v.Allowed, v.Because = c.conclusion(s.permits)
+		v.Allowed, v.Because = s.conclude(c)
 		out.Actions = append(out.Actions, v)
 	}
 	return out
@@ -82,7 +82,8 @@ func (c *count) add(f Finding) {
 	}
 }
 
-func (c *count) conclusion(permits bool) (allowed bool, because string) {
+// conclude is the decision, and why.
+func (s *set) conclude(c count) (allowed bool, because string) {
 	switch {
 	case c.failed > 0:
 		return false, "a policy could not be evaluated"
@@ -90,7 +91,7 @@ func (c *count) conclusion(permits bool) (allowed bool, because string) {
 		return false, "a policy forbids it"
 	case c.permit > 0:
 		return true, "a policy permits it and none forbids it"
-	case permits:
+	case s.permits:
 		return false, "the set has permits, and none of them permits it"
 	default:
 		return true, "no policy forbids it, and the set has no permits, so that everything else is allowed"

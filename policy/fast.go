@@ -167,8 +167,8 @@ func operandOf(n ast.IsNode) (operand, bool) {
 
 // word is a string that stands in the policy; anything else is none.
 func word(n ast.IsNode) types.String {
-	v, _ := n.(ast.NodeValue)      //nolint:errcheck // none
-	s, _ := v.Value.(types.String) //nolint:errcheck // none
+	v, _ := n.(ast.NodeValue)      // none
+	s, _ := v.Value.(types.String) // none
 	return s
 }
 

@@ -120,7 +120,7 @@ func (x *index) left(to candidates, m *memory, from [][]*compiled) candidates {
 // All makes candidates a cedar.PolicyIterator.
 func (c candidates) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
-		for i := 0; i < len(c) && yield(cedar.PolicyID(c[i].name), c[i].cedar); i++ { //nolint:revive // yield is all there is to do
+		for i := 0; i < len(c) && yield(cedar.PolicyID(c[i].name), c[i].cedar); i++ { // yield is all there is to do
 		}
 	}
 }

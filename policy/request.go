@@ -244,7 +244,7 @@ func (a action) valueOf(v any, m details.Member, path string) cedar.Value {
 		}
 		return cedar.String(v)
 	case json.Number:
-		n, _ := v.Int64() //nolint:errcheck // the registry lets only integers in that fit
+		n, _ := v.Int64() // the registry lets only integers in that fit
 		return cedar.Long(n)
 	case bool:
 		return cedar.Boolean(v)
@@ -255,7 +255,7 @@ func (a action) valueOf(v any, m details.Member, path string) cedar.Value {
 		}
 		return cedar.NewSet(values...)
 	default:
-		object, _ := v.(map[string]any) //nolint:errcheck // nothing else is left
+		object, _ := v.(map[string]any) // nothing else is left
 		if m.Members != nil {
 			return a.recordOf(object, m.Members, path+".")
 		}
@@ -268,7 +268,7 @@ func decimalOf(s string) cedar.Value {
 	if !strings.Contains(s, ".") {
 		s += ".0"
 	}
-	d, _ := types.ParseDecimal(s) //nolint:errcheck // see above
+	d, _ := types.ParseDecimal(s) // see above
 	return d
 }
 
@@ -288,6 +288,6 @@ func textOf(v any) string {
 	if s, ok := v.(string); ok {
 		return s
 	}
-	data, _ := json.Marshal(v) //nolint:errcheck // it came from JSON
+	data, _ := json.Marshal(v) // it came from JSON
 	return string(data)
 }

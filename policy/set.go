@@ -156,55 +156,71 @@ func nameOf(p *cedar.Policy, file string, i int) (string, bool) {
 	return name, name != "" && len(name) <= maxName && plain
 }
 
-// readable keeps the parser, which goes as deep as a statement nests or is long, from being led astray. It reads past strings and
-// comments, and gives the place of what is too much.
+// readable keeps the parser, which goes as deep as a statement nests or is long, from being led astray. It gives the place of what
+// is too much.
 func readable(text string) (cedar.Position, bool) {
-	p := cedar.Position{Line: 1, Column: 1}
 	if len(text) > maxFile || !utf8.ValidString(text) {
-		return p, false
+		return cedar.Position{Line: 1, Column: 1}, false
 	}
-	var inString, inComment, escaped bool
-	var depth, length int
+	var m measure
+	line, start := 1, 0
 	for i, r := range text {
-		switch {
-		case inComment:
-			inComment = r != '\n'
-		case inString:
-			inString = r != '"' || escaped
-			escaped = r == '\\' && !escaped
-		case r == '"':
-			inString, escaped = true, false
-		case r == '/' && strings.HasPrefix(text[i:], "//"):
-			inComment = true
-		case strings.ContainsRune("([{", r):
-			depth++
-		case strings.ContainsRune(")]}", r):
-			depth--
-		case r == ';':
-			depth, length = 0, -1
+		if !m.read(r, text[i:]) {
+			return cedar.Position{Line: line, Column: utf8.RuneCountInString(text[start:i]) + 1}, false
 		}
-		if length++; inComment {
-			length--
-		}
-		if depth > maxNesting || length > maxStatement {
-			return p, false
-		}
-		if p.Column++; r == '\n' {
-			p.Line, p.Column = p.Line+1, 1
+		if r == '\n' {
+			line, start = line+1, i+1
 		}
 	}
-	return p, true
+	return cedar.Position{}, true
+}
+
+// measure is how deep and how long the statement is so far, past strings and comments.
+type measure struct {
+	inString, inComment, escaped bool
+	depth, length                int
+}
+
+// read takes the next character in, with the text from there on, and says whether it is still within bounds.
+func (m *measure) read(r rune, rest string) bool {
+	m.length++
+	switch {
+	case m.inComment:
+		m.inComment = r != '\n'
+		m.length--
+	case m.inString:
+		m.inString = r != '"' || m.escaped
+		m.escaped = r == '\\' && !m.escaped
+	default:
+		m.code(r, rest)
+	}
+	return m.depth <= maxNesting && m.length <= maxStatement
+}
+
+func (m *measure) code(r rune, rest string) {
+	switch r {
+	case '"':
+		m.inString, m.escaped = true, false
+	case '/':
+		m.inComment = strings.HasPrefix(rest, "//")
+	case '(', '[', '{':
+		m.depth++
+	case ')', ']', '}':
+		m.depth--
+	case ';':
+		m.depth, m.length = 0, 0
+	}
 }
 
 // place is how the parser says where it stumbled.
-var place = regexp.MustCompile(`<input>:(\d+):(\d+):? ?`) //nolint:gochecknoglobals // a constant pattern
+var place = regexp.MustCompile(`<input>:(\d+):(\d+):? ?`)
 
 // position takes the place out of what the parser says.
 func position(message string) (cedar.Position, string) {
 	p := cedar.Position{Line: 1, Column: 1}
 	if m := place.FindStringSubmatch(message); m != nil {
-		p.Line, _ = strconv.Atoi(m[1])   //nolint:errcheck // digits
-		p.Column, _ = strconv.Atoi(m[2]) //nolint:errcheck // digits
+		p.Line, _ = strconv.Atoi(m[1])   // digits
+		p.Column, _ = strconv.Atoi(m[2]) // digits
 	}
 	reason := strings.TrimPrefix(message, "parser error: ")
 	reason = strings.TrimPrefix(place.ReplaceAllString(reason, ""), "parse error at ")

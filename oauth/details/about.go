@@ -44,7 +44,7 @@ func readAbout(template string, f fields) ([]piece, error) {
 			return nil, errBrackets
 		}
 		var choice piece
-		for _, clause := range strings.Split(inner, "|") {
+		for clause := range strings.SplitSeq(inner, "|") {
 			pieces, err := readPieces(clause, f)
 			if err != nil {
 				return nil, err

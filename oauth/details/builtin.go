@@ -42,9 +42,9 @@ const toolForm = `{
 		"args_digest": {"kind": "string", "pattern": "sha-256=:[A-Za-z0-9+/]{43}=:"}
 	}}`
 
-// paymentForm is one payment of at most an amount.
+// paymentForm is one payment of at most an amount. It is counted: who may pay up to 20 may not pay 20 twice.
 const paymentForm = `{
-	"type": "payment",
+	"type": "payment", "once": true,
 	"about": "Pay up to {amount.value} {amount.currency}[ to {payee}| to anybody][, account {account}][, reference {reference}][, at {locations}]",
 	"members": {
 		"amount": {"kind": "object", "required": true, "members": {

@@ -15,35 +15,81 @@ var ErrWider = errors.New("not within what is granted")
 var ErrLocation = errors.New("locations do not name the target")
 
 // Covers says, by nil, that everything in requested lies within granted: each requested entry within one granted entry of its
-// type. It is reflexive and transitive, and it never puts granted entries together. Both sets must come from this registry.
+// type, and for a type that is counted each within another. It is reflexive and transitive, and it never puts granted entries
+// together. Both sets must come from this registry.
 func (r *Registry) Covers(granted, requested Set) error {
+	m := match{r: r, granted: granted.entries, requested: requested.entries, taken: make(map[int]int)}
 	for i, want := range requested.entries {
-		f, ok := r.forms[want.name]
-		if !ok || !slices.ContainsFunc(granted.entries, func(g Entry) bool {
-			return g.name == want.name && f.fields.covers(g.members, want.members)
-		}) {
+		if !m.place(i, make(map[int]bool)) {
 			return fmt.Errorf("entry %d (%s): %w", i, show(want.name), ErrWider)
 		}
 	}
 	return nil
 }
 
+// match gives each requested entry a granted one to lie within.
+type match struct {
+	r                  *Registry
+	granted, requested []Entry
+	taken              map[int]int // granted entry of a type that is counted → the requested entry that has it
+}
+
+// place finds one for entry i, and moves others that have another choice.
+func (m *match) place(i int, tried map[int]bool) bool {
+	want := m.requested[i]
+	f, ok := m.r.forms[want.name]
+	for j, have := range m.granted {
+		if !ok || tried[j] || have.name != want.name || !f.fields.covers(have.members, want.members) {
+			continue
+		}
+		if !f.once {
+			return true
+		}
+		tried[j] = true
+		if by, taken := m.taken[j]; !taken || m.place(by, tried) {
+			m.taken[j] = i
+			return true
+		}
+	}
+	return false
+}
+
 // Widest gives the largest set that lies within both limit and asked, as far as it can be written in at most MaxEntries entries;
-// false if there is nothing in common. It is for telling an agent what it could have asked for.
+// false if there is nothing in common. Of a type that is counted it is a large one, if not the largest. It is for telling an agent what it
+// could have asked for.
 func (r *Registry) Widest(limit, asked Set) (Set, bool) {
+	if asked.Len() > 0 && r.Covers(limit, asked) == nil {
+		return asked, true
+	}
 	var out Set
+	used := make(map[int]bool)
 	for _, want := range asked.entries {
-		for _, have := range limit.entries {
-			if e, ok := r.common(have, want); ok && r.Covers(out, Set{[]Entry{e}}) != nil {
-				out.entries = slices.DeleteFunc(out.entries, func(old Entry) bool {
-					return r.Covers(Set{[]Entry{e}}, Set{[]Entry{old}}) == nil
-				})
-				out.entries = append(out.entries, e)
+		for j, have := range limit.entries {
+			e, ok := r.common(have, want)
+			if !ok || used[j] {
+				continue
+			}
+			if out = r.join(out, e); r.forms[e.name].once {
+				used[j] = true
+				break
 			}
 		}
 	}
 	out.entries = out.entries[:min(len(out.entries), MaxEntries)]
 	return out, len(out.entries) > 0
+}
+
+// join adds an entry to a set, and leaves out what then lies within another unless it counts.
+func (r *Registry) join(s Set, e Entry) Set {
+	within := func(a, b Entry) bool {
+		f := r.forms[a.name]
+		return a.name == b.name && (!f.once && f.fields.covers(b.members, a.members) || bytes.Equal(a.json, b.json))
+	}
+	if slices.ContainsFunc(s.entries, func(have Entry) bool { return within(e, have) }) {
+		return s
+	}
+	s.entries = append(slices.DeleteFunc(s.entries, func(have Entry) bool { return within(have, e) }), e)
+	return s
 }
 
 // common is the product of two entries: within both of them, or nothing.

@@ -53,6 +53,14 @@ func TestCovers(t *testing.T) {
 		{"the twin of a name", list(`{"type":"mcp_tool_call","tool":"caf\u00e9"}`), list(`{"type":"mcp_tool_call","tool":"cafe\u0301"}`), false},
 		{"the same name, escaped", list(`{"type":"mcp_tool_call","tool":"caf\u00e9"}`), list(`{"type":"mcp_tool_call","tool":"café"}`), true},
 
+		{"two payments of one", list(amount("20", "")), list(amount("15", ""), amount("5", "")), false},
+		{"two payments of two", list(amount("20", ""), amount("10", "")), list(amount("9", ""), amount("19", "")), true},
+		{"two payments of two, where the first took the only one for the second",
+			list(amount("20", `,"payee":"A"`), amount("20", `,"payee":"A","reference":"1"`)),
+			list(amount("20", `,"payee":"A","reference":"1"`), amount("19", `,"payee":"A"`)), true},
+		{"the same payment twice is one", list(amount("20", "")), list(amount("20", ""), amount("20", "")), true},
+		{"two calls of a tool that may be called", list(tool("")), list(tool(`,"server":"a"`), tool(`,"server":"b"`)), true},
+
 		// RAR-08
 		{"a product of two", list(
 			`{"type":"https://example.com/access","actions":["read"],"place":"A"}`, `{"type":"https://example.com/access","actions":["write"],"place":"B"}`,
@@ -169,6 +177,9 @@ func TestWidest(t *testing.T) {
 		{"the wider of two that one asked for meets", list(
 			`{"type":"mcp_tool_call","tool":"t","server":"a"}`, `{"type":"mcp_tool_call","tool":"t"}`), list(`{"type":"mcp_tool_call","tool":"t"}`),
 			list(`{"type":"mcp_tool_call","tool":"t"}`)},
+		{"one payment of two", list(`{"type":"payment","amount":{"value":"5","currency":"EUR"}}`),
+			list(`{"type":"payment","amount":{"value":"9","currency":"EUR"},"payee":"A"}`, `{"type":"payment","amount":{"value":"9","currency":"EUR"},"payee":"B"}`),
+			list(`{"type":"payment","amount":{"value":"5","currency":"EUR"},"payee":"A"}`)},
 		{"both of two", list(`{"type":"mcp_tool_call","tool":"t","server":"a"}`, `{"type":"mcp_tool_call","tool":"t","server":"b"}`),
 			list(`{"type":"mcp_tool_call","tool":"t"}`),
 			list(`{"type":"mcp_tool_call","tool":"t","server":"a"}`, `{"type":"mcp_tool_call","tool":"t","server":"b"}`)},

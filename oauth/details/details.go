@@ -9,7 +9,8 @@
 //
 //   - Inside one object the members are a product: actions × locations × datatypes. Every member limits by itself.
 //   - Several objects are a union, and each object asked for must lie within one object that was granted. Two granted objects are
-//     never put together: read at A and write at B does not give write at A.
+//     never put together: read at A and write at B does not give write at A. Of a type that is counted, such as payment, each must lie
+//     within another: one payment of up to 20 that was granted does not cover two.
 //   - A member that is absent does not limit: absent from what is asked, where the grant has it, it is wider and refused.
 //     A list declared with "absent": "none" is the exception: absent, it allows nothing.
 //   - Strings are compared code point by code point, without normalisation. Lists are sets: order does not matter.
@@ -52,7 +53,8 @@ type Registry struct {
 //	    "format": {"kind": "string", "values": ["pdf", "text"]}}}
 //
 // where about is the sentence that people read: {member} is its value, and of [one|another|…] the first part stands whose members
-// are all there. A member has a kind and a rule:
+// are all there. "once": true says that an entry is one thing to be done, so that each granted entry covers one requested entry and not
+// several. A member has a kind and a rule:
 //
 //	string      equal (default), prefix (by whole segments between slashes), any
 //	integer     equal, max (what is granted is the most), min, any

@@ -68,6 +68,7 @@ type form struct {
 	name   string
 	about  []piece
 	fields fields
+	once   bool                       // it is counted: each granted entry is for one requested entry
 	check  func(map[string]any) error // what holds between members; nil: nothing
 }
 
@@ -94,6 +95,7 @@ type member struct {
 type declaration struct {
 	Type    string                `json:"type"`
 	About   string                `json:"about"`
+	Once    bool                  `json:"once"`
 	Members map[string]memberDecl `json:"members"`
 }
 
@@ -125,7 +127,7 @@ func readForm(data []byte) (*form, error) {
 	if !typeName.MatchString(d.Type) {
 		return nil, fmt.Errorf("type %s is not a name of 1 to 128 ASCII letters, digits and ._~:/?#@!$&'()*+,;=%%-", show(d.Type))
 	}
-	f := &form{name: d.Type}
+	f := &form{name: d.Type, once: d.Once}
 	if _, taken := d.Members["type"]; taken {
 		return nil, fmt.Errorf("%s: the member type is there by itself", d.Type)
 	}
@@ -143,10 +145,10 @@ func readForm(data []byte) (*form, error) {
 }
 
 // typeName follows RFC 9396 section 2: ASCII, and a URL if one likes.
-var typeName = regexp.MustCompile(`^[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]{1,128}$`) //nolint:gochecknoglobals // a constant pattern
+var typeName = regexp.MustCompile(`^[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]{1,128}$`)
 
 // memberName keeps to what can be named in a template and in a guardrail.
-var memberName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`) //nolint:gochecknoglobals // a constant pattern
+var memberName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 
 func strictly(data []byte, v any) error {
 	dec := json.NewDecoder(strings.NewReader(string(data)))

@@ -47,7 +47,7 @@ func text(v any) string {
 	if n, ok := v.(json.Number); ok {
 		return n.String()
 	}
-	s, _ := v.(string) //nolint:errcheck // read has seen that it is one
+	s, _ := v.(string) // read has seen that it is one
 	return s
 }
 
@@ -65,14 +65,14 @@ func within(root, path string) bool {
 // subset says whether small allows no more than big.
 func (m *member) subset(big, small any) bool {
 	if m.kind == Parameters {
-		return m.fewerParameters(object(big), object(small))
+		return fewerParameters(object(big), object(small))
 	}
 	return containsAll(list(big), list(small))
 }
 
 // fewerParameters compares what two objects name. For names that are allowed fewer is narrower, and no values means any; for
 // names that are denied (the rule superset, which calls with the two exchanged) no values means all of them.
-func (m *member) fewerParameters(big, small map[string]any) bool {
+func fewerParameters(big, small map[string]any) bool {
 	for name, values := range small {
 		in, ok := big[name]
 		if !ok {
@@ -99,12 +99,12 @@ func (m *member) equal(a, b any) bool {
 }
 
 func list(v any) []any {
-	l, _ := v.([]any) //nolint:errcheck // read has seen that it is one
+	l, _ := v.([]any) // read has seen that it is one
 	return l
 }
 
 func object(v any) map[string]any {
-	o, _ := v.(map[string]any) //nolint:errcheck // read has seen that it is one
+	o, _ := v.(map[string]any) // read has seen that it is one
 	return o
 }
 
@@ -138,7 +138,7 @@ func same(a, b any) bool {
 
 // value is exact for the numbers that read lets in.
 func value(n json.Number) float64 {
-	f, _ := strconv.ParseFloat(n.String(), 64) //nolint:errcheck // the JSON was checked
+	f, _ := strconv.ParseFloat(n.String(), 64) // the JSON was checked
 	return f
 }
 
@@ -148,22 +148,18 @@ func (f fields) meet(a, b map[string]any) (map[string]any, bool) {
 	for _, m := range f {
 		x, inA := a[m.name]
 		y, inB := b[m.name]
-		v, present := y, inB
 		switch {
-		case m.noneIfOut && !(inA && inB):
-			present = false
-		case inA && !inB:
-			v, present = x, true
 		case inA && inB:
-			var ok bool
-			if v, ok = m.meet(x, y); !ok && !m.noneIfOut {
+			if v, ok := m.meet(x, y); ok {
+				out[m.name] = v
+			} else if !m.noneIfOut {
 				return nil, false
-			} else if !ok {
-				present = false
 			}
-		}
-		if present {
-			out[m.name] = v
+		case m.noneIfOut: // allows nothing in one of them
+		case inA:
+			out[m.name] = x
+		case inB:
+			out[m.name] = y
 		}
 	}
 	return out, true

@@ -31,25 +31,30 @@ func (f fields) read(members map[string]any, path string) error {
 	}
 	for _, m := range f {
 		v, present := members[m.name]
-		if !present {
-			if m.required {
-				return fmt.Errorf("member %s is missing", path+m.name)
-			}
-			continue
-		}
-		if err := m.read(v, path+m.name+"."); err != nil {
-			var inner errInner
-			if errors.As(err, &inner) {
+		switch {
+		case !present && m.required:
+			return fmt.Errorf("member %s is missing", path+m.name)
+		case !present:
+		default:
+			if err := m.named(m.read(v, path+m.name+"."), path); err != nil {
 				return err
 			}
-			return fmt.Errorf("member %s %w", path+m.name, err)
 		}
 	}
 	return nil
 }
 
-// errInner marks an error that already says which member it is about.
-type errInner struct{ error }
+// named puts the member into an error that does not yet say which it is about.
+func (m *member) named(err error, path string) error {
+	var inner innerError
+	if err == nil || errors.As(err, &inner) {
+		return err
+	}
+	return fmt.Errorf("member %s %w", path+m.name, err)
+}
+
+// innerError is about a member of a member, and says so.
+type innerError struct{ error }
 
 func (m *member) read(v any, path string) error {
 	switch m.kind {
@@ -195,7 +200,7 @@ func (m *member) readObject(v any, path string) error {
 		return plainNumbers(v)
 	}
 	if err := m.fields.read(object, path); err != nil {
-		return errInner{err}
+		return innerError{err}
 	}
 	return nil
 }
