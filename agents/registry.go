@@ -255,6 +255,28 @@ func unavailable(err error) error {
 	return oauth.Unavailable(err)
 }
 
+// SeenAgent is an agent as this process last saw it, or as the store has it: for what may be a moment old, such as its labels.
+func (r *Registry) SeenAgent(ctx context.Context, id string) (Agent, error) {
+	if a, ok := r.GuessAgent(id); ok {
+		return a, nil
+	}
+	if !validID(id) {
+		return Agent{}, ErrNotFound
+	}
+	recs, err := r.mirror.Read(ctx, r.partyKey(id))
+	if err != nil {
+		return Agent{}, err
+	}
+	if !recs[0].Exists() {
+		return Agent{}, ErrNotFound
+	}
+	p, err := r.readParty(recs[0])
+	if err != nil || p.agent == nil {
+		return Agent{}, errors.Join(err, ErrNotFound)
+	}
+	return *p.agent, nil
+}
+
 // GuessAgent is an agent as this process last saw it: only good for deciding what else to read.
 func (r *Registry) GuessAgent(id string) (Agent, bool) {
 	f, ok := r.seen.latest(r.partyKey(id))

@@ -58,7 +58,7 @@ func (t *Transactions) redeem(ctx context.Context, r Redemption, event *audit.Ev
 	}
 
 	// 3. Guardrails.
-	if err := t.guard(c, res, event); err != nil {
+	if err := t.guard(ctx, c, res, event); err != nil {
 		return Redeemed{}, err
 	}
 
@@ -347,14 +347,24 @@ func (t *Transactions) resourceOf(ctx context.Context, c token.Claims, server st
 	return res, unavailable(err)
 }
 
-// guard asks the guardrails about the redemption.
-func (t *Transactions) guard(c token.Claims, res agents.Resource, event *audit.Event) error {
-	decision := t.cfg.Decide(policyInput(c, res, t.cfg.Now()))
+// guard asks the guardrails about the redemption. The agent is described as last seen here: what stops it is not this.
+func (t *Transactions) guard(ctx context.Context, c token.Claims, res agents.Resource, event *audit.Event) error {
+	in := policyInput(c, res, t.cfg.Now())
+	agent, err := t.cfg.Registry.SeenAgent(ctx, in.Agent.ID)
+	if err != nil && !errors.Is(err, agents.ErrNotFound) {
+		return unavailable(err)
+	}
+	in.Agent.Owner, in.Agent.Operator, in.Agent.Labels = agent.Owner, agent.Operator, agent.Labels
+	decision := t.cfg.Decide(in)
 	event.PolicyVersion, event.Policies = decision.Version, decision.Policies
 	if decision.Allowed {
 		return nil
 	}
-	return oauth.Conceal(oauth.TokenRevoked, oauth.ReasonGuardrail, "the token was revoked", errors.New(strings.Join(decision.Errors, "; ")))
+	reason := oauth.ReasonGuardrail
+	if len(decision.Errors) > 0 {
+		reason = oauth.ReasonGuardrailError
+	}
+	return oauth.Conceal(oauth.TokenRevoked, reason, "the token was revoked", errors.New(strings.Join(decision.Errors, "; ")))
 }
 
 func policyInput(c token.Claims, res agents.Resource, now time.Time) policy.Input {

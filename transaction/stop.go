@@ -56,10 +56,14 @@ func (t *Transactions) Stop(ctx context.Context, target Target, cause Cause) err
 	if err := t.stop(ctx, target, cause); err != nil {
 		return err
 	}
-	return t.cfg.Recorder.Record(ctx, audit.Event{
+	event := audit.Event{
 		Kind: audit.KindStop, Allowed: true, By: cause.By, Why: cause.Why, Remote: cause.Remote,
 		Subject: string(target.Kind) + "/" + target.ID,
-	})
+	}
+	if target.Kind == KindTxn {
+		event.Txn = target.ID // a part of its story
+	}
+	return t.cfg.Recorder.Record(ctx, event)
 }
 
 func (t *Transactions) stop(ctx context.Context, target Target, cause Cause) error {
