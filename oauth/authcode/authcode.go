@@ -94,6 +94,7 @@ var (
 type Config struct {
 	Issuer string
 	Live   store.Engine
+	Mirror *store.Mirror // of the records that a stop writes
 	// Record is the ledger.
 	Record func(context.Context, audit.Event) error
 	// Stop ends the tokens of a code that was used twice: Transactions.Stop.
@@ -113,7 +114,7 @@ type Flow struct{ cfg Config }
 
 // New makes a Flow.
 func New(cfg Config) (*Flow, error) {
-	if cfg.Issuer == "" || cfg.Live == nil || cfg.Record == nil || cfg.Stop == nil || cfg.Now == nil ||
+	if cfg.Issuer == "" || cfg.Live == nil || cfg.Mirror == nil || cfg.Record == nil || cfg.Stop == nil || cfg.Now == nil ||
 		cfg.RequestLifetime <= 0 || cfg.Remember <= 0 {
 		return nil, errors.New("authcode: the configuration is not complete")
 	}

@@ -41,7 +41,7 @@ func newFlow(t *testing.T) *flow {
 	f := &flow{World: world.New(t), t: t}
 	var err error
 	f.Flow, err = authcode.New(authcode.Config{
-		Issuer: world.Issuer, Live: f.Live, Record: f.Recorder.Record, Now: f.Now,
+		Issuer: world.Issuer, Live: f.Live, Mirror: f.Mirror, Record: f.Recorder.Record, Now: f.Now,
 		Stop: func(_ context.Context, target transaction.Target, _ transaction.Cause) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -414,6 +414,30 @@ func TestOneRedemption(t *testing.T) {
 	all.Wait()
 	if won != 1 || len(f.stopped) == 0 || slices.ContainsFunc(f.stopped, func(s string) bool { return s != "jti-1" }) {
 		t.Errorf("%d won, stopped %v", won, f.stopped)
+	}
+}
+
+// TestStops: a code is no way around a stop of its user or client, whenever the stop comes.
+func TestStops(t *testing.T) {
+	t.Parallel()
+	for _, target := range []transaction.Target{{Kind: transaction.KindUser, ID: "alice"}, {Kind: transaction.KindClient, ID: "app"}} {
+		f := newFlow(t)
+		code, late := f.code(request()), f.code(request())
+		if _, err := f.Redeem(t.Context(), claim(late)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Tx.Stop(t.Context(), target, transaction.Cause{By: "operator"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Redeem(t.Context(), claim(code)); oauth.AsError(err).Code != oauth.InvalidGrant {
+			t.Errorf("%s: a code from before the stop: %v", target.Kind, err)
+		}
+		if err := f.Issued(t.Context(), late, "jti-1"); oauth.AsError(err).Code != oauth.InvalidGrant || !slices.Equal(f.stopped, []string{"jti-1"}) {
+			t.Errorf("%s: a token issued during the stop: %v, stopped %v", target.Kind, err, f.stopped)
+		}
+		if _, err := f.Redeem(t.Context(), claim(f.code(request()))); err != nil {
+			t.Errorf("%s: a code from after the stop: %v", target.Kind, err)
+		}
 	}
 }
 

@@ -21,7 +21,8 @@ import (
 // issued is the record of a code.
 type issued struct {
 	Granted  Granted   `json:"granted"`
-	Hash     string    `json:"hash"` // of the secret
+	Hash     string    `json:"hash"`  // of the secret
+	Stops    []uint64  `json:"stops"` // generations of user and client when the user decided
 	Expires  time.Time `json:"expires"`
 	Spent    bool      `json:"spent,omitempty"`
 	Replayed bool      `json:"replayed,omitempty"` // it came again: its token is ended, or will be by who issues it
@@ -57,6 +58,9 @@ func (f *Flow) Redeem(ctx context.Context, c Claim) (Granted, error) {
 		if code.Spent {
 			return Granted{}, f.replayed(ctx, recs[0], code)
 		}
+		if err := f.unstopped(ctx, code); err != nil {
+			return Granted{}, err
+		}
 		granted := code.Granted
 		if c.Narrow != nil {
 			if granted.Request, err = c.Narrow(granted.Request); err != nil {
@@ -78,7 +82,8 @@ func (f *Flow) Redeem(ctx context.Context, c Claim) (Granted, error) {
 }
 
 // Issued tells which token was issued for a redeemed code. If the code has come again meanwhile the token is ended at once,
-// and Issued returns without error all the same: what was answered is worth nothing then.
+// and Issued returns without error all the same: what was answered is worth nothing then. If user or client were stopped
+// meanwhile the token is ended too, and must not leave: the error is a refusal.
 func (f *Flow) Issued(ctx context.Context, code, jti string) error {
 	id, _, ok := splitCode(code)
 	if !ok {
@@ -94,7 +99,10 @@ func (f *Flow) Issued(ctx context.Context, code, jti string) error {
 			return err
 		}
 		if kept.Replayed {
-			return f.stop(ctx, jti)
+			return f.stop(ctx, jti, "the authorization code was used twice")
+		}
+		if err := f.unstopped(ctx, kept); err != nil {
+			return errors.Join(err, f.stop(ctx, jti, "user or client were stopped while the token was issued"))
 		}
 		kept.JTI = jti
 		out, err := f.put(ctx, recs[0], kept, time.Time{})
@@ -132,7 +140,7 @@ func (f *Flow) check(code issued, secret string, c Claim) error {
 func (f *Flow) replayed(ctx context.Context, rec store.Record, code issued) error {
 	for !code.Replayed {
 		if code.JTI != "" {
-			if err := f.stop(ctx, code.JTI); err != nil {
+			if err := f.stop(ctx, code.JTI, "the authorization code was used twice"); err != nil {
 				return err
 			}
 		}
@@ -152,15 +160,43 @@ func (f *Flow) replayed(ctx context.Context, rec store.Record, code issued) erro
 	return errCode(oauth.ReasonCode, errors.New("the code was used before"))
 }
 
-// stop ends the token of a code that was used twice.
-func (f *Flow) stop(ctx context.Context, jti string) error {
-	err := f.cfg.Stop(ctx, transaction.Target{Kind: transaction.KindToken, ID: jti}, transaction.Cause{
-		By: "server", Why: "the authorization code was used twice",
-	})
+// stop ends the token of a code.
+func (f *Flow) stop(ctx context.Context, jti, why string) error {
+	err := f.cfg.Stop(ctx, transaction.Target{Kind: transaction.KindToken, ID: jti}, transaction.Cause{By: "server", Why: why})
 	if err != nil {
 		return unavailable(err)
 	}
 	return nil
+}
+
+// unstopped refuses a code whose user or client was stopped since the user decided. A stop reaches tokens by itself; a code would
+// be a way around it.
+func (f *Flow) unstopped(ctx context.Context, code issued) error {
+	now, err := f.stops(ctx, code.Granted.User, code.Granted.Request.ClientID)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(now, code.Stops) {
+		return errCode(oauth.ReasonUserStopped, errors.New("user or client were stopped since"))
+	}
+	return nil
+}
+
+// stops are the generations of a user and a client.
+func (f *Flow) stops(ctx context.Context, user, client string) ([]uint64, error) {
+	keys, err := transaction.Watched(token.Claims{Subject: user, ClientID: client}, "-")
+	if err != nil {
+		return nil, err
+	}
+	recs, err := f.cfg.Mirror.Read(ctx, keys[:len(keys)-1]...) // no key has signed yet
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	gens := make([]uint64, len(recs))
+	for i, rec := range recs {
+		gens[i] = rec.Version
+	}
+	return gens, nil
 }
 
 // put writes a code where it was read, for as long as a replay of it must be noticed.

@@ -164,8 +164,12 @@ func (f *Flow) Allow(ctx context.Context, id string, d Decision) (location strin
 	if err != nil {
 		return "", err
 	}
+	stops, err := f.stops(ctx, d.User, r.ClientID)
+	if err != nil {
+		return "", err
+	}
 	secret := newID()
-	c := issued{Granted: granted, Hash: token.Hash(secret), Expires: f.cfg.Now().UTC().Add(f.cfg.CodeLifetime)}
+	c := issued{Granted: granted, Hash: token.Hash(secret), Stops: stops, Expires: f.cfg.Now().UTC().Add(f.cfg.CodeLifetime)}
 	code := store.Write{Name: codeName, Value: c.json(), TTL: f.cfg.CodeLifetime}
 	if err := f.decide(ctx, rec, waiting{r, allowed}, code); err != nil {
 		return "", err

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -57,9 +58,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("WWW-Authenticate", `Basic realm="obolus", charset="UTF-8"`)
 	}
 	body := make(map[string]any, len(e.Members)+4)
-	for name, v := range e.Members {
-		body[name] = v
-	}
+	maps.Copy(body, e.Members)
 	body["error"] = e.Code
 	if e.Description != "" {
 		body["error_description"] = oauth.Printable(e.Description)

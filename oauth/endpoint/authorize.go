@@ -3,6 +3,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 
@@ -174,10 +175,7 @@ func (a *authorization) check(
 	if err := a.before(); err != nil {
 		return err
 	}
-	values := url.Values{}
-	for name, v := range a.form.values {
-		values[name] = v
-	}
+	values := maps.Clone(a.form.values)
 	values.Set("redirect_uri", a.redirect)
 	return drive(a.r.Context(), fositex.Authorization{
 		Form: values, Authenticate: authenticate,

@@ -217,7 +217,9 @@ func TestAuthorizeRefusals(t *testing.T) {
 		return ask(append([]string{"client_id", "narrow", "redirect_uri", "https://narrow.test/cb"}, pairs...)...)
 	}
 	twice := func(name string) url.Values { f := ask(); f.Add(name, "other"); return f }
-	payment := `[{"type":"payment","locations":["https://mail.test/api"],"amount":"1.00","currency":"EUR","payee":"x"}]`
+	payment := `[{"type":"payment","locations":["https://mail.test/api"],"amount":{"value":"1.00","currency":"EUR"},"payee":"x"}]`
+	s.opened(s.authorize(ask("authorization_details", payment))) // all but what is changed below is right
+	s.opened(s.authorize(narrow()))
 	for _, c := range []struct {
 		name string
 		form url.Values

@@ -132,9 +132,10 @@ func isToken(name string) bool {
 	}
 }
 
-// spaceIn are the control characters that a parameter may have: JSON may be laid out in lines.
+// spaceIn are the control characters that a parameter may have here: JSON may be laid out in lines, and what is wrong with a scope has a
+// code of its own.
 func spaceIn(name string) string {
-	if name == "authorization_details" {
+	if name == "authorization_details" || name == "scope" {
 		return "\t\n\r"
 	}
 	return ""

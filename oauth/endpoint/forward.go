@@ -27,7 +27,7 @@ const (
 // ForwardAuth, Caddy forward_auth. Its configuration names the resource and the scopes that are needed, in the query (?resource=id&scope=…) or,
 // where the query is that of the request, in headers that the proxy sets itself; and it shows in X-Obolus-Client that it is one of the
 // resource's servers, so that nobody else can spend a token here. The token is checked, its DPoP proof too, and a one-transaction
-// token is redeemed. 200 has the facts in headers, 401 and 403 are for the agent, 503 is for everything that is not its fault.
+// token is redeemed; one with authorization_details is refused, since the request is not seen here. 200 has the facts in headers, 401 and 403 are for the agent, 503 is for everything that is not its fault.
 func (s *Server) forward(w http.ResponseWriter, r *http.Request) error {
 	q, err := s.question(r)
 	if err != nil {
@@ -181,19 +181,29 @@ func (s *Server) admit(r *http.Request, q question) (token.Claims, error) {
 	if err != nil {
 		return claims, err
 	}
-	have := claims.Scopes()
-	for _, scope := range q.scopes {
-		if !slices.Contains(have, scope) {
-			return claims, &oauth.Error{
-				Code: oauth.InsufficientScope, Reason: oauth.ReasonSubjectScope, HTTPStatus: http.StatusForbidden,
-				Description: "the token is not good for this",
-			}
-		}
+	if err := suffices(claims, q.scopes); err != nil {
+		return claims, err
 	}
 	if claims.TxnMode == oauth.ModeRedeem {
 		return claims, s.spend(ctx, r, q, jkt)
 	}
 	return claims, s.stands(ctx, q)
+}
+
+// suffices holds a token to the scopes that are needed. One that is limited by authorization_details is refused: nobody here can hold
+// the request against them, and letting it through would widen it.
+func suffices(claims token.Claims, scopes []string) error {
+	insufficient := func(reason oauth.Reason, description string) error {
+		return &oauth.Error{Code: oauth.InsufficientScope, Reason: reason, HTTPStatus: http.StatusForbidden, Description: description}
+	}
+	have := claims.Scopes()
+	if slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(have, s) }) {
+		return insufficient(oauth.ReasonSubjectScope, "the token is not good for this")
+	}
+	if len(claims.Details) > 0 {
+		return insufficient(oauth.ReasonSubjectDetails, "the token is limited by authorization_details, which are not checked here")
+	}
+	return nil
 }
 
 // bearer reads the token of a request: RFC 6750 section 2.1, RFC 9449 section 7.1. There is exactly one, in the header.

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
@@ -92,7 +93,7 @@ func over(from, all store.Record, now time.Time) error {
 func tooMany(wait time.Duration) error {
 	return &oauth.Error{
 		Code: oauth.InvalidRequest, Reason: oauth.ReasonRateLimited, Description: "too many requests; wait before the next one",
-		HTTPStatus: 429, RetryAfter: wait,
+		HTTPStatus: http.StatusTooManyRequests, RetryAfter: wait,
 	}
 }
 

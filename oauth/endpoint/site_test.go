@@ -80,7 +80,7 @@ func newSite(t testing.TB, change func(*endpoint.Config)) *site {
 	s.Consent("alice", "agent-a", "mail", consent.Decision{Scopes: []string{"mail.read"}})
 	var err error
 	s.flow, err = authcode.New(authcode.Config{
-		Issuer: world.Issuer, Live: s.Live, Record: s.Recorder.Record, Stop: s.Tx.Stop, Now: s.Now,
+		Issuer: world.Issuer, Live: s.Live, Mirror: s.Mirror, Record: s.Recorder.Record, Stop: s.Tx.Stop, Now: s.Now,
 		RequestLifetime: 10 * time.Minute, Remember: 10 * time.Minute,
 	})
 	if err != nil {

@@ -78,6 +78,7 @@ func TestTokenRefusals(t *testing.T) {
 		{"two targets", func(f url.Values) { f.Add("resource", "https://files.test") }, 400, oauth.InvalidTarget, oauth.ReasonTargetSeveral},
 		{"a scope that the resource does not have", func(f url.Values) { f.Set("scope", "MAIL.READ") }, 400, oauth.InvalidScope, oauth.ReasonScopeUnknown},
 		{"two spaces", func(f url.Values) { f.Set("scope", "mail.read  mail.send") }, 400, oauth.InvalidScope, oauth.ReasonScopeMalformed},
+		{"a tab", func(f url.Values) { f.Set("scope", "mail.read\tmail.send") }, 400, oauth.InvalidScope, oauth.ReasonScopeMalformed},
 		{"details that are no array", func(f url.Values) { f.Set("authorization_details", "{\n}") }, 400, oauth.InvalidAuthorizationDetails, oauth.ReasonDetailsBad},
 		{"a refresh token wanted", func(f url.Values) {
 			f.Set("requested_token_type", string(oauth.TypeRefreshToken))

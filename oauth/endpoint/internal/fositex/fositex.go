@@ -137,12 +137,12 @@ type (
 )
 
 func tokenOf(ctx context.Context) Token {
-	t, _ := ctx.Value(tokenKey{}).(Token) //nolint:errcheck // the zero value has no guests and is refused below
+	t, _ := ctx.Value(tokenKey{}).(Token) // one without guests, if there is none, is refused
 	return t
 }
 
 func authorizationOf(ctx context.Context) Authorization {
-	a, _ := ctx.Value(authorizationKey{}).(Authorization) //nolint:errcheck // as in tokenOf
+	a, _ := ctx.Value(authorizationKey{}).(Authorization)
 	return a
 }
 
