@@ -37,8 +37,10 @@ type Config struct {
 	// NonceKey, 32 bytes and more, makes DPoP proofs carry a nonce of this server (RFC 9449 section 9). Replicas share it. Empty: none.
 	NonceKey []byte
 	// Replay remembers a proof until a time and says whether it is new, in one atomic step. Replicas that are to refuse each
-	// other's proofs share one. Nil: this process remembers, at most [MaxProofs]; above that it answers 503.
+	// other's proofs share one. Nil: this process remembers, at most MaxProofs; above that it answers 503.
 	Replay func(ctx context.Context, proof string, until time.Time) (bool, error)
+	// MaxProofs is how many proofs this process remembers; each is remembered for two minutes. Zero: about a million.
+	MaxProofs int
 	// Leeway is how far in the future a token may have been issued, for clocks that differ: at most 5 s, which is also the default. A
 	// negative one is none. It never lengthens the life of a token.
 	Leeway time.Duration
@@ -151,7 +153,7 @@ func (c Config) complete() Config {
 		c.MaxBody = maxBody
 	}
 	if c.Replay == nil {
-		c.Replay = newProofs(c.Now).remember
+		c.Replay = newProofs(c.Now, c.MaxProofs).remember
 	}
 	if c.Patience <= 0 {
 		c.Patience = redeemBudget

@@ -67,6 +67,8 @@ func TestMCP(t *testing.T) {
 		"one argument more":                       {entry(`,"arguments":{"to":"bob"}`), bob, http.StatusForbidden},
 		"another digest":                          {entry(`,"args_digest":"` + digestOf(`{"n":3,"to":"bob"}`) + `"`), bob, http.StatusForbidden},
 		"a number that only seems equal":          {entry(`,"arguments":{"n":9007199254740992}`), call("send_mail", `{"n":9007199254740993}`), http.StatusForbidden},
+		"a number of immense size":                {entry(`,"arguments":{"n":0}`), call("send_mail", `{"n":1e-999999999}`), http.StatusForbidden},
+		"a fraction that only seems equal":        {entry(`,"arguments":{"n":0.1}`), call("send_mail", `{"n":0.10000000000000000001}`), http.StatusForbidden},
 		"a digest that only seems equal":          {entry(`,"args_digest":"` + digestOf(`{"n":9007199254740992}`) + `"`), call("send_mail", `{"n":[9007199254740993]}`), http.StatusForbidden},
 		"another tool":                            {`[{"type":"mcp_tool_call","tool":"list_mail"}]`, bob, http.StatusForbidden},
 		"a limit that is not known":               {entry(`,"until":"noon"`), bob, http.StatusForbidden},

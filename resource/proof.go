@@ -128,12 +128,10 @@ func (g *Guard) checkNonce(got string, c *Caller) error {
 	}
 }
 
-// MaxProofs is how many DPoP proofs a guard remembers by itself; a proof is remembered for two minutes at most.
-const MaxProofs = 1 << 20
-
 const (
 	proofLife   = 65 * time.Second // 60 s in the past and 5 s in the future, as token.VerifyProof judges
 	proofShards = 64
+	maxProofs   = 1 << 20
 )
 
 var errFull = errors.New("the memory for DPoP proofs is full")
@@ -144,6 +142,7 @@ var errFull = errors.New("the memory for DPoP proofs is full")
 type proofs struct {
 	now   func() time.Time
 	start int64 // Unix seconds
+	most  int   // of a shard
 	shard [proofShards]proofShard
 }
 
@@ -155,8 +154,11 @@ type proofShard struct {
 	latest int64 // the clock never runs backwards in here
 }
 
-func newProofs(now func() time.Time) *proofs {
-	return &proofs{now: now, start: now().Unix()}
+func newProofs(now func() time.Time, most int) *proofs {
+	if most <= 0 {
+		most = maxProofs
+	}
+	return &proofs{now: now, start: now().Unix(), most: max(most/proofShards, 1)}
 }
 
 // remember is Config.Replay.
@@ -167,10 +169,10 @@ func (p *proofs) remember(_ context.Context, proof string, until time.Time) (boo
 	if until.Add(-proofLife).Unix() < p.start {
 		return false, nil
 	}
-	return p.shard[sum[31]%proofShards].add(key, p.now().Unix())
+	return p.shard[sum[31]%proofShards].add(key, p.now().Unix(), p.most)
 }
 
-func (s *proofShard) add(key [16]byte, now int64) (bool, error) {
+func (s *proofShard) add(key [16]byte, now int64, most int) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.latest = max(s.latest, now)
@@ -186,7 +188,7 @@ func (s *proofShard) add(key [16]byte, now int64) (bool, error) {
 	if _, seen := s.old[key]; seen {
 		return false, nil
 	}
-	if len(s.young)+len(s.old) >= MaxProofs/proofShards {
+	if len(s.young)+len(s.old) >= most {
 		return false, errFull
 	}
 	s.young[key] = struct{}{}

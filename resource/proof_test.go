@@ -282,3 +282,36 @@ func TestProofsAreForgottenInTime(t *testing.T) {
 		}
 	}
 }
+
+// A flood of proofs fills the memory: then nothing goes through, rather than a proof twice, until the old ones are over.
+func TestProofsAreBounded(t *testing.T) {
+	t.Parallel()
+	is := newIssuer(t)
+	var clock atomic.Int64
+	clock.Store(time.Now().UnixNano())
+	is.now = func() time.Time { return time.Unix(0, clock.Load()) }
+	key := testKey(t)
+	handler := is.guard(func(c *resource.Config) { c.MaxProofs = 64 }).Require(send)(new(effects))
+	compact := is.token(bound(key), func(c *token.Claims) { c.Expires += 3600 })
+	call := func() int {
+		r := request("POST", "/mail/send", "", "")
+		proof, err := token.SignProof(key, token.ProofClaims{Method: "POST", URI: api + "/send", AccessToken: compact}, is.now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "DPoP "+compact)
+		r.Header.Set("DPoP", proof)
+		return do(handler, r).Code
+	}
+	seen := map[int]int{}
+	for range 200 {
+		seen[call()]++
+	}
+	if seen[http.StatusOK] > 64 || seen[http.StatusOK] < 16 || seen[http.StatusOK]+seen[http.StatusServiceUnavailable] != 200 {
+		t.Errorf("answers %v", seen)
+	}
+	clock.Add(int64(3 * time.Minute))
+	if status := call(); status != http.StatusOK {
+		t.Errorf("when the flood is over: %d", status)
+	}
+}

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -90,46 +91,45 @@ func (g *Guard) Refuse(w http.ResponseWriter, err error) {
 // challenge writes WWW-Authenticate: for a 401 one challenge for each scheme that would do, with the error in that of the
 // token; for a 403 that one alone.
 func (g *Guard) challenge(h http.Header, r *refusal, e *oauth.Error) {
-	blamed := r.scheme
-	if blamed == "" || g.cfg.RequireDPoP {
-		blamed = oauth.Bearer
-		if g.cfg.RequireDPoP {
-			blamed = oauth.DPoP
-		}
+	schemes, blamed := []string{oauth.Bearer, oauth.DPoP}, cmp.Or(r.scheme, oauth.Bearer)
+	if g.cfg.RequireDPoP {
+		schemes, blamed = schemes[1:], oauth.DPoP
 	}
-	for _, scheme := range []string{oauth.Bearer, oauth.DPoP} {
-		if scheme == oauth.Bearer && g.cfg.RequireDPoP {
-			continue
+	if e != nil && e.Status() == http.StatusForbidden {
+		schemes = []string{blamed}
+	}
+	for _, scheme := range schemes {
+		var p params
+		if e != nil && scheme == blamed {
+			p.blame(r, e)
 		}
-		var params []string
-		add := func(name, value string) {
-			if value != "" {
-				params = append(params, name+`="`+value+`"`)
-			}
-		}
-		if scheme == blamed && e != nil {
-			add("error", string(e.Code))
-			add("error_description", oauth.Printable(e.Description))
-			addStepUp(add, r, e)
-		} else if scheme != blamed && e != nil && e.Status() == http.StatusForbidden {
-			continue
-		}
-		add("scope", strings.Join(r.rule.Scopes, " "))
-		add("resource_metadata", g.metadata)
+		p.add("scope", strings.Join(r.rule.Scopes, " "))
+		p.add("resource_metadata", g.metadata)
 		if scheme == oauth.DPoP {
-			add("algs", g.algs)
+			p.add("algs", g.algs)
 		}
-		h.Add("WWW-Authenticate", strings.TrimRight(scheme+" "+strings.Join(params, ", "), " "))
+		h.Add("WWW-Authenticate", strings.TrimRight(scheme+" "+strings.Join(p, ", "), " "))
 	}
 }
 
-// addStepUp tells what sign-in would do, RFC 9470 section 3.
-func addStepUp(add func(name, value string), r *refusal, e *oauth.Error) {
+// params are the parameters of a challenge.
+type params []string
+
+func (p *params) add(name, value string) {
+	if value != "" {
+		*p = append(*p, name+`="`+value+`"`)
+	}
+}
+
+// blame tells the error, and for RFC 9470 section 3 which sign-in would do.
+func (p *params) blame(r *refusal, e *oauth.Error) {
+	p.add("error", string(e.Code))
+	p.add("error_description", oauth.Printable(e.Description))
 	if e.Code != oauth.InsufficientUserAuth {
 		return
 	}
-	add("acr_values", oauth.Printable(strings.Join(r.rule.ACR, " ")))
+	p.add("acr_values", oauth.Printable(strings.Join(r.rule.ACR, " ")))
 	if r.rule.MaxAge > 0 {
-		add("max_age", strconv.FormatInt(int64(r.rule.MaxAge/time.Second), 10))
+		p.add("max_age", strconv.FormatInt(int64(r.rule.MaxAge/time.Second), 10))
 	}
 }
