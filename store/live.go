@@ -104,6 +104,9 @@ func (l *Live) open(ctx context.Context, was Record, next Epoch) (bool, error) {
 // had read or checked before still counts.
 func (l *Live) Do(ctx context.Context, b Batch) (Results, error) {
 	epoch := l.Epoch()
+	if b.epoch != 0 && b.epoch != epoch.Number {
+		return Results{}, ErrFence
+	}
 	prefix := epoch.prefix()
 	inner := Batch{Fence: epoch.Fence, Commits: make([]Commit, len(b.Commits)), Reads: make([]Key, len(b.Reads))}
 	for i, c := range b.Commits {
@@ -124,7 +127,7 @@ func (l *Live) Do(ctx context.Context, b Batch) (Results, error) {
 		return Results{}, err
 	}
 	for i := range res.Records {
-		res.Records[i].Partition = b.Reads[i].Partition
+		res.Records[i].Partition, res.Records[i].epoch = b.Reads[i].Partition, epoch.Number
 	}
 	for i, out := range res.Outcomes {
 		relabel(out.Seen, b.Commits[i].Partition)

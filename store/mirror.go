@@ -2,16 +2,21 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"strconv"
 	"time"
 )
 
 // Mirror keeps versioned copies of records in the live store, so that a request reads all it needs in one round trip.
 //
 // A copy is never older than the last change that was acknowledged. Commit writes records first and the copies
-// second, and is acknowledged after both. Resolve fills a missing copy from records, under two guards: a copy never
-// overwrites a newer one, and a fill is refused once the reader's look at the live store is older than half a copy's
-// life, so that the newer copy which would have stopped it cannot have expired meanwhile.
+// second, and is acknowledged after both. Resolve fills a missing copy from records, under three guards: a copy never
+// overwrites a newer one; a fill is refused once the reader's look at the live store is older than half a copy's
+// life, so that the newer copy which would have stopped it cannot have expired meanwhile; and it is refused in another
+// epoch than that of the look, where the newer copy is forgotten. The copy of a change lives longer than one that was
+// filled, for it may have to stop the copy of an older change whose writer, or network, was held up.
 //
 // Mirrored records have a value and no expiry of the store's: what ends says so in its value.
 type Mirror struct {
@@ -22,7 +27,10 @@ type Mirror struct {
 const (
 	copyName  = "copy"
 	copyTTL   = time.Minute
+	changeTTL = 5 * time.Minute
 	fillLimit = 30 * time.Second
+
+	longest = MaxKey - 32 // of a copy's partition: an epoch comes before it
 
 	neverWas = 1 // version of the copy of a record that never existed; drivers start above it
 )
@@ -30,9 +38,15 @@ const (
 // NewMirror mirrors records in live.
 func NewMirror(records, live Engine) *Mirror { return &Mirror{records: records, live: live} }
 
-// Key is where the copy of a record lies in the live store: in a partition of its own, so that copies spread.
+// Key is where the copy of a record lies in the live store: in a partition of its own, so that copies spread. Different
+// records never share one, whatever is in their names.
 func (m *Mirror) Key(k Key) Key {
-	return Key{Partition: "copy/" + k.Partition + "/" + k.Name, Name: copyName}
+	partition := "copy/" + strconv.Itoa(len(k.Partition)) + "/" + k.Partition + "/" + k.Name
+	if len(partition) > longest {
+		sum := sha256.Sum256([]byte(partition))
+		partition = "copy/" + hex.EncodeToString(sum[:])
+	}
+	return Key{Partition: partition, Name: copyName}
 }
 
 // Resolve turns what was read at Key(k), and the store's clock of that read, into the record itself, asking records
@@ -45,8 +59,9 @@ func (m *Mirror) Resolve(ctx context.Context, k Key, found Record, now time.Time
 	if err != nil {
 		return Record{}, err
 	}
-	fill := m.copyOf(recs[0], now.Add(fillLimit))
-	if _, err := m.live.Do(ctx, Batch{Commits: []Commit{fill}}); err != nil {
+	fill := m.copyOf(recs[0], copyTTL)
+	fill.NotAfter = now.Add(fillLimit)
+	if _, err := m.live.Do(ctx, Batch{Commits: []Commit{fill}, epoch: found.epoch}); err != nil {
 		return Record{}, err
 	}
 	return recs[0], nil
@@ -86,7 +101,7 @@ func (m *Mirror) Commit(ctx context.Context, c Commit) (Outcome, error) {
 func (m *Mirror) Copies(out Outcome) []Commit {
 	commits := make([]Commit, len(out.Wrote))
 	for i, rec := range out.Wrote {
-		commits[i] = m.copyOf(rec, time.Time{})
+		commits[i] = m.copyOf(rec, changeTTL)
 	}
 	return commits
 }
@@ -101,7 +116,7 @@ func (m *Mirror) Publish(ctx context.Context, commits []Commit) error {
 }
 
 // copyOf is a commit that writes the copy of a record; the first byte says whether the record exists.
-func (m *Mirror) copyOf(rec Record, notAfter time.Time) Commit {
+func (m *Mirror) copyOf(rec Record, life time.Duration) Commit {
 	value, version := append([]byte{'+'}, rec.Value...), rec.Version
 	if rec.Value == nil {
 		value = []byte{'-'}
@@ -111,8 +126,7 @@ func (m *Mirror) copyOf(rec Record, notAfter time.Time) Commit {
 	}
 	return Commit{
 		Partition: m.Key(rec.Key).Partition,
-		Writes:    []Write{{Name: copyName, Value: value, Version: version, TTL: copyTTL}},
-		NotAfter:  notAfter,
+		Writes:    []Write{{Name: copyName, Value: value, Version: version, TTL: life}},
 	}
 }
 

@@ -23,6 +23,8 @@ type Record struct {
 	Value   []byte
 	Version uint64    // grows with each write of the name, deletions included; below 1<<53
 	Expires time.Time // zero: never
+
+	epoch uint64 // that Live read it in, for Mirror
 }
 
 // Exists says whether there is such a record.
@@ -103,6 +105,8 @@ type Batch struct {
 	Fence   string
 	Commits []Commit
 	Reads   []Key
+
+	epoch uint64 // when not zero, Live refuses the batch in any other
 }
 
 // Results answers a batch, member by member.

@@ -20,11 +20,11 @@ func quiet(c net.Conn) bool {
 		return false
 	}
 	silent := false
-	err = raw.Read(func(fd uintptr) bool {
+	// Not raw.Read: that waits for its turn behind a read that is under way, and pgx leaves one behind after a slow write.
+	err = raw.Control(func(fd uintptr) {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT) //nolint:gosec // it came from an int
 		silent = errors.Is(err, syscall.EAGAIN)
-		return true
 	})
 	return silent && err == nil
 }

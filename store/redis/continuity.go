@@ -62,7 +62,9 @@ func (e *Engine) Fence(ctx context.Context) (string, error) {
 	}
 	k, err := e.meet(ctx)
 	if err != nil {
-		return "", unavailable(err)
+		err = unavailable(err)
+		e.doubt(ctx, err)
+		return "", err
 	}
 	return k.fence, nil
 }

@@ -80,6 +80,20 @@ func (e *Engine) Warnings() []string { return e.warnings }
 
 // Do sends a batch as one pipeline; to a Cluster, one to each node concerned, at the same time.
 func (e *Engine) Do(ctx context.Context, b store.Batch) (store.Results, error) {
+	res, err := e.do(ctx, b)
+	e.doubt(ctx, err)
+	return res, err
+}
+
+// doubt makes the client of a Cluster ask anew who holds which slots when a node did not answer: another one may have
+// taken its place.
+func (e *Engine) doubt(ctx context.Context, err error) {
+	if c, ok := e.client.(*redis.ClusterClient); ok && errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil {
+		c.ReloadState(ctx)
+	}
+}
+
+func (e *Engine) do(ctx context.Context, b store.Batch) (store.Results, error) {
 	if err := b.Validate(); err != nil {
 		return store.Results{}, err
 	}
@@ -116,7 +130,9 @@ func (e *Engine) List(ctx context.Context, partition, after string, limit int) (
 	base := e.base(partition)
 	answer, err := listScript.Run(ctx, e.client, []string{base + indexName, base + deathsName}, base, after, limit).StringSlice()
 	if err != nil {
-		return nil, unavailable(err)
+		err = unavailable(err)
+		e.doubt(ctx, err)
+		return nil, err
 	}
 	found := make([]store.Record, 0, len(answer)/2)
 	for i := 0; i+1 < len(answer); i += 2 {
@@ -139,7 +155,9 @@ func (e *Engine) Watch(ctx context.Context, partition string) (<-chan string, er
 	}
 	ch, err := e.listener.watch(ctx, e.base(partition))
 	if err != nil {
-		return nil, unavailable(err)
+		err = unavailable(err)
+		e.doubt(ctx, err)
+		return nil, err
 	}
 	return ch, nil
 }

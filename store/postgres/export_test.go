@@ -1,0 +1,4 @@
+package postgres
+
+// Quiet is quiet.
+var Quiet = quiet
