@@ -156,7 +156,7 @@ func TestCookies(t *testing.T) {
 				}
 			}
 			if u.Path != "" {
-				b.get(u.Path + "/agents").want(200).has(`href="/tenant1/agents"`, `action="/tenant1/sign-out"`)
+				b.get(u.Path+"/agents").want(200).has(`href="/tenant1/agents"`, `action="/tenant1/sign-out"`)
 				if p := b.get("/agents"); p.status != 404 {
 					t.Errorf("beside the path of the issuer there is something: %d", p.status)
 				}
@@ -404,7 +404,9 @@ func TestConfig(t *testing.T) {
 		"an issuer that is no URL":    func(c *web.Config) { c.Issuer = "as.test" },
 		"no lifetime":                 func(c *web.Config) { c.DefaultLifetime = 0 },
 		"a default above the maximum": func(c *web.Config) { c.MaxLifetime = c.DefaultLifetime / 2 },
-		"providers and no client":     func(c *web.Config) { c.Providers = []web.Provider{{ID: "acme", Issuer: "https://a.test", ClientID: "x"}} },
+		"providers and no client": func(c *web.Config) {
+			c.Providers = []web.Provider{{ID: "acme", Issuer: "https://a.test", ClientID: "x"}}
+		},
 		"a provider with a colon": func(c *web.Config) {
 			c.HTTP, c.Providers = http.DefaultClient, []web.Provider{{ID: "a:b", Issuer: "https://a.test", ClientID: "x"}}
 		},
