@@ -50,20 +50,17 @@ func run(ctx context.Context, args []string, stage operator.Stage) error {
 	if err == nil && command != nil {
 		err = carryOut(ctx, command, stage)
 	}
-	if err != nil && !errors.Is(err, errTold) {
+	if err != nil {
 		fmt.Fprintln(stage.Err, "obolus: "+err.Error())
 	}
 	return err
 }
 
-// errTold marks a failure of which the person has read already.
-var errTold = errors.New("told")
-
 // read takes the command line apart. Help that was asked for is printed, and there is no command then.
 func read(args []string, stage operator.Stage) (*kong.Context, error) {
 	helped := false
 	parser, err := kong.New(&cli{}, kong.Name("obolus"), kong.Description(about), kong.Writers(stage.Out, stage.Err),
-		kong.Exit(func(int) { helped = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}))
+		kong.Exit(func(int) { helped = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
 	if err != nil {
 		return nil, err
 	}
@@ -75,10 +72,16 @@ func read(args []string, stage operator.Stage) (*kong.Context, error) {
 	case helped:
 		return nil, nil //nolint:nilnil // there is nothing to do and nothing wrong
 	case err != nil:
-		return nil, fmt.Errorf("%w; `%s --help` shows how (%w)", err, commandOf(err), operator.ErrUsage)
+		return nil, mistake{fmt.Errorf("%w; `%s --help` shows how", err, commandOf(err))}
 	}
 	return command, nil
 }
+
+// mistake is a command line that cannot be understood.
+type mistake struct{ error }
+
+// Is makes it one of usage.
+func (mistake) Is(target error) bool { return target == operator.ErrUsage } //nolint:errorlint // this is what errors.Is asks
 
 // commandOf is the command that a mistake was made in, as far as the words were understood.
 func commandOf(err error) string {

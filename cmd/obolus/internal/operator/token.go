@@ -22,6 +22,9 @@ type TokenCommand struct {
 	Inspect TokenInspect `cmd:"" help:"Take a token apart, here, without asking anybody."`
 	Explain TokenExplain `cmd:"" help:"Say what HashiCorp Vault would refuse of a token, and why."`
 	Check   TokenCheck   `cmd:"" help:"Ask the server whether a token still counts."`
+
+	Login    TokenLogin    `cmd:"" help:"Get a user's token as an app does, through a browser."`
+	Exchange TokenExchange `cmd:"" help:"Exchange a user's token as an agent does."`
 }
 
 // Help teaches by example.

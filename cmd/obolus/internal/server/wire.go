@@ -160,7 +160,7 @@ func (p *parts) core(ctx context.Context, secretKey []byte) error {
 		return err
 	}
 	p.flow, err = authcode.New(authcode.Config{
-		Issuer: cfg.Issuer, Live: st.live, Record: p.recorder.Record, Stop: p.life.Stop, Now: now,
+		Issuer: cfg.Issuer, Live: st.live, Mirror: st.mirror, Record: p.recorder.Record, Stop: p.life.Stop, Now: now,
 		RequestLifetime: time.Duration(cfg.Consent.InteractionLifetime), Remember: time.Duration(cfg.Tokens.SessionLifetime),
 	})
 	if err != nil {
