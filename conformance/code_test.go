@@ -91,7 +91,7 @@ func parOnce(c *check) {
 
 func parAgain(c *check) {
 	id := c.name("app")
-	registration := obj{"name": "Own app", "auth": "none", "redirect_uris": []string{redirect}, "grant_types": []string{"authorization_code"}}
+	registration := obj{"name": "App called " + id, "auth": "none", "redirect_uris": []string{redirect}, "grant_types": []string{"authorization_code"}}
 	c.admin(http.MethodPut, "/clients/"+id, registration)
 	pushed := func() *flow {
 		f := c.flow(c.person("alice"), "mail.read").set("client_id", id)
@@ -362,7 +362,7 @@ func o21Prompt(c *check) {
 	c.sub("a client of the house that proves itself", func(c *check) {
 		id := c.name("house")
 		secret := c.admin(http.MethodPut, "/clients/"+id, obj{
-			"name": "Of the house", "auth": "client_secret_basic", "first_party": true, "redirect_uris": []string{redirect},
+			"name": "House " + id, "auth": "client_secret_basic", "first_party": true, "redirect_uris": []string{redirect},
 			"grant_types": []string{"authorization_code"},
 		}).str("client_secret")
 		c.secret(secret, "client secret")

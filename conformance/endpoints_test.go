@@ -123,7 +123,7 @@ func inHarmless(c *check) {
 func inFlood(c *check) {
 	// A resource server of the case's own asks for more tokens than anybody has.
 	id, secret := c.name("scanner"), ""
-	secret = c.admin(http.MethodPut, "/clients/"+id, obj{"name": "Scanner", "auth": "client_secret_basic"}).str("client_secret")
+	secret = c.admin(http.MethodPut, "/clients/"+id, obj{"name": "Scanner " + id, "auth": "client_secret_basic"}).str("client_secret")
 	c.secret(secret, "client secret")
 	limited := answer{}
 	for i := 0; i < 20000 && limited.status == 0; i++ {
@@ -289,7 +289,7 @@ func rvScopes(c *check) {
 			// The client is one of the case's own, since its stop reaches everybody who came through it.
 			app := c.name("app")
 			c.admin(http.MethodPut, "/clients/"+app, obj{
-				"name": "Own app", "auth": "none", "redirect_uris": []string{redirect}, "grant_types": []string{"authorization_code"},
+				"name": "App called " + app, "auth": "none", "redirect_uris": []string{redirect}, "grant_types": []string{"authorization_code"},
 			})
 			f := c.flow(alice, "mail.read").set("client_id", app)
 			f.client = app
@@ -483,7 +483,7 @@ func caKeys(c *check) {
 
 func caSecrets(c *check) {
 	id := c.name("secretive")
-	secret := c.admin(http.MethodPut, "/clients/"+id, obj{"name": "Secretive", "auth": "client_secret_post"}).str("client_secret")
+	secret := c.admin(http.MethodPut, "/clients/"+id, obj{"name": "Secretive " + id, "auth": "client_secret_post"}).str("client_secret")
 	c.secret(secret, "client secret")
 	body := func(secret string) url.Values {
 		return url.Values{"token": {"x"}, "client_id": {id}, "client_secret": {secret}}

@@ -93,7 +93,7 @@ func boltMemory() shape {
 // postgresRedis shares one PostgreSQL cluster among the environments of a test, each with a database and a Redis of its own.
 func postgresRedis(t *testing.T) shape {
 	t.Helper()
-	cluster := servers.StartPostgres(t, "-c", "fsync=off")
+	cluster := servers.StartPostgres(t, "-c", "fsync=off", "-c", "max_connections=500")
 	return shape{name: "postgres+redis", nodes: 2, stores: func(t *testing.T) options {
 		t.Helper()
 		redis := servers.StartRedis(t)

@@ -32,6 +32,7 @@ func (c *check) unavailable(what string, a answer) {
 func otStoreDown(c *check) {
 	p := c.apart(nil)
 	x := p.baseline()
+	x = p.baselineAgain(x)
 	token := p.ok(x.do()).token()
 	if p.redis == nil {
 		// The live store is in the process. With the process it is gone, and another one knows nothing of its tokens.
@@ -123,7 +124,7 @@ func otForgotten(c *check) {
 	} else {
 		p.flush()
 		p.settle()
-		p.recovers(x)
+		p.recovers(p.baselineAgain(x))
 	}
 	for what, tok := range map[string]string{"outstanding": outstanding, "redeemed": redeemed, "stopped": stopped} {
 		for n := range p.nodes {

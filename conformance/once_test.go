@@ -283,7 +283,9 @@ func otStory(c *check) {
 		c.Errorf("the receipt says %v %s", r.header, r.body)
 	}
 	form := asserted(url.Values{"status": {"committed"}}, c.rs1.assertion(c.issuer))
-	c.ok(c.post("/txn/"+j.str("txn"), form))
+	if a := c.post("/txn/"+j.str("txn"), form); a.status != http.StatusNoContent {
+		c.Errorf("the report: %d %s", a.status, a.body)
+	}
 	var kinds []string
 	for _, e := range c.events(from, "&txn="+url.QueryEscape(j.str("txn"))) {
 		kinds = append(kinds, e.Kind)
