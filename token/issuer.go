@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -30,7 +31,7 @@ func (i *Issuer) Sign(c Claims, key *SigningKey) (string, error) {
 	if err := c.complete(); err != nil {
 		return "", err
 	}
-	payload, err := json.Marshal(c)
+	payload, err := marshal(c)
 	if err == nil {
 		err = strict.Check(payload, payloadLimits())
 	}
@@ -38,6 +39,15 @@ func (i *Issuer) Sign(c Claims, key *SigningKey) (string, error) {
 		return "", fmt.Errorf("sign claims: %w", err)
 	}
 	return key.sign(key.head, payload)
+}
+
+// marshal writes JSON without escapes for HTML, so that a chain of actors stays as it was received, byte for byte.
+func marshal(v any) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), err
 }
 
 // complete holds claims to RFC 9068 section 2.2.

@@ -268,12 +268,11 @@ func (t *Transactions) judge(cl claimed, f found, expired bool) error {
 	if f.epoch != cl.epoch {
 		return oauth.Refuse(oauth.StaleEpoch, oauth.ReasonEpoch, "the token is from before the server last lost its memory")
 	}
-	if f.done != nil {
-		return judgeRepeat(cl.record, *f.done, f)
-	}
 	switch {
-	case f.stopped:
+	case f.stopped: // also if there is a claim: it may be one that was refused for the same reason
 		return oauth.Refuse(oauth.TokenRevoked, oauth.ReasonTokenRevoked, "the token was revoked")
+	case f.done != nil:
+		return judgeRepeat(cl.record, *f.done)
 	case f.applied:
 		return nil
 	case f.late || expired:
@@ -300,7 +299,7 @@ func (t *Transactions) superseded(ctx context.Context, cl claimed, refusal error
 }
 
 // judgeRepeat is for a transaction that was claimed before: by the same for the same, or not.
-func judgeRepeat(want, have redeemed, f found) error {
+func judgeRepeat(want, have redeemed) error {
 	if have.Server != want.Server || have.ID != want.ID {
 		return oauth.Refuse(oauth.AlreadyRedeemed, oauth.ReasonRedeemed, "the transaction has been redeemed")
 	}
@@ -309,9 +308,6 @@ func judgeRepeat(want, have redeemed, f found) error {
 	}
 	if have.JTI != want.JTI {
 		return oauth.Refuse(oauth.TokenSuperseded, oauth.ReasonSuperseded, "the transaction has been redeemed with another token")
-	}
-	if f.stopped {
-		return oauth.Refuse(oauth.TokenRevoked, oauth.ReasonTokenRevoked, "the token was revoked")
 	}
 	return nil
 }
