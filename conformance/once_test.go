@@ -73,6 +73,9 @@ func onceCases() []testCase {
 		{"OT-07", "an expired token is not redeemed", otExpired},
 		{"OT-08", "what is stopped is not redeemed", otStopped},
 		{"OT-09", "a stop and a redemption at once have one outcome", otRace},
+		{"OT-14", "a lost token answer is asked for again, and paid for once", otLostAnswer},
+		{"OT-15", "a name is for one request, one at a time", otOneRequest},
+		{"OT-16", "what was redeemed is not issued again", otConsumed},
 		{"OT-17", "introspection does not redeem", otIntrospected},
 		{"OT-19", "a resource that does not redeem gets no such tokens", otSession},
 		{"OT-27", "a budget is drawn exactly as often as it allows", otBudget},
@@ -211,6 +214,72 @@ func otRace(c *check) {
 		if a := c.redeem(c.rs1, token, nonce()).do(); a.status == http.StatusOK {
 			c.Error("redeemed after all")
 		}
+	}
+}
+
+// named is a request with a name, under a consent for so many uses.
+func (c *check) named(uses int) *exchange {
+	c.Helper()
+	x := c.te(c.agent(), c.userToken("alice"))
+	c.allow(c.person("alice"), x, limits{uses: uses})
+	return x.header("Idempotency-Key", `"`+nonce()+`"`)
+}
+
+// used is how often a user's only grant to an agent was drawn from.
+func (c *check) used(agent string) int64 {
+	c.Helper()
+	a := c.admin(http.MethodGet, "/grants?user=alice&agent="+url.QueryEscape(agent), nil)
+	list, _ := a.json["grants"].([]any)
+	if len(list) != 1 {
+		c.Fatalf("%s", a.body)
+	}
+	grant, _ := list[0].(obj)
+	return mustNumber(grant["used"])
+}
+
+func otLostAnswer(c *check) {
+	x := c.named(2)
+	first, second := c.ok(x.but().node(1).do()), c.ok(x.but().node(2).do())
+	one, two := c.decode(first.token()), c.decode(second.token())
+	if one.str("txn") != two.str("txn") || one.str("jti") == two.str("jti") {
+		c.Errorf("txn %s and %s, jti %s and %s", one.str("txn"), two.str("txn"), one.str("jti"), two.str("jti"))
+	}
+	if n := c.used(x.who.id); n != 1 {
+		c.Errorf("drawn %d times", n)
+	}
+	if a := c.redeem(c.rs1, first.token(), nonce()).do(); a.status != http.StatusGone {
+		c.Errorf("the token that was replaced: %d %s", a.status, a.body)
+	}
+	c.first(c.rs1, second.token())
+}
+
+func otOneRequest(c *check) {
+	x := c.named(5)
+	c.ok(x.do())
+	c.want(x.but().set("scope", "").do(), 422, "invalid_request")
+	c.want(x.but().set("resource", files).do(), 422, "invalid_request")
+	txns := map[string]bool{}
+	y := c.named(5)
+	for _, a := range c.together(20, func(int) call { return y.ready() }) {
+		switch a.status {
+		case http.StatusOK:
+			txns[a.str("txn")] = true
+		case http.StatusConflict:
+		default:
+			c.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	if len(txns) > 1 || c.used(y.who.id) > 1 {
+		c.Errorf("%d transactions, drawn %d times", len(txns), c.used(y.who.id))
+	}
+}
+
+func otConsumed(c *check) {
+	x := c.named(5)
+	c.first(c.rs1, c.ok(x.do()).token())
+	c.want(x.do(), 400, "transaction_consumed")
+	if n := c.used(x.who.id); n != 1 {
+		c.Errorf("drawn %d times", n)
 	}
 }
 

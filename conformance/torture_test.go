@@ -33,9 +33,9 @@ func TestOneFirst(t *testing.T) {
 	c := &check{t, postgresRedis(t).start(t, nil)}
 	x := c.foreign(c.agent(), c.idp.token(c.env, "alice", "files.read")).at(files, "files.read")
 	c.allow(c.person("alice"), x, limits{})
-	usual := 100
+	usual := 50
 	if raceEnabled {
-		usual = 40
+		usual = 25
 	}
 	for round := range rounds(t, usual) {
 		token := c.ok(x.but().set("subject_token", c.idp.token(c.env, "alice", "files.read")).do()).token()
@@ -91,7 +91,7 @@ type work struct {
 	obtained int               // tokens issued under the budget
 }
 
-// subjectOf makes a request independent of what a restart ends.
+// lasting is a request that depends on nothing that a restart ends.
 func (c *check) lasting(agent *client, scope string) *exchange {
 	return c.foreign(agent, c.idp.token(c.env, "alice", scope)).set("scope", scope)
 }

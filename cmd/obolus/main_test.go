@@ -19,6 +19,7 @@ import (
 	"obolus/cmd/obolus/internal/operator"
 	"obolus/cmd/obolus/internal/server"
 	"obolus/store/storetest/servers"
+	"obolus/users"
 )
 
 // The test binary is the program too, so that a test can start it, and kill it, as a process of its own.
@@ -132,7 +133,7 @@ func TestTheProgram(t *testing.T) {
 		{"no such command", []string{"policy", "chek"}, 2, []string{`did you mean "check"`, "obolus policy --help"}},
 		{"no such flag", []string{"serve", "--lisen", "x"}, 2, []string{"--listen"}},
 		{"a wrong configuration", []string{"serve", "--live", "x"}, 2, []string{"--live: live: begins with none of memory:"}},
-		{"no configuration", []string{"serve", "--config", "/nowhere.yaml"}, 1, []string{"the configuration file /nowhere.yaml does not exist"}},
+		{"no configuration", []string{"serve", "--config", "/nowhere.yaml"}, 2, []string{"the configuration file /nowhere.yaml does not exist"}},
 		{"a command without what it needs", []string{"grant", "list"}, 2, []string{"--user"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -149,7 +150,7 @@ func TestHelpTeachesByExample(t *testing.T) {
 		"serve", "demo", "version", "doctor", "agent", "agent list", "agent show", "agent add", "agent edit", "agent suspend", "agent resume",
 		"agent retire", "agent rotate-key", "agent remove", "resource list", "resource show", "resource add", "resource remove", "client list",
 		"client show", "client add", "client rotate-secret", "client remove", "user list", "user add", "user password", "user disable",
-		"user enable", "user sign-out", "user remove", "grant list", "grant show", "grant withdraw", "policy check", "policy test",
+		"user enable", "user sign-out", "user remove", "user hash", "grant list", "grant show", "grant withdraw", "policy check", "policy test",
 		"policy explain", "policy replay", "policy list", "policy library", "policy schema", "audit list", "audit show", "audit verify",
 		"audit export", "key list", "key rotate", "key withdraw", "token inspect", "token explain", "token check",
 	} {
@@ -199,6 +200,35 @@ func TestKillNine(t *testing.T) {
 		t.Errorf("clients:\n%s", got.out)
 	}
 	obolus(t, append([]string{"audit", "verify"}, p.flags()...)...).want(t, 0, "The ledger is whole: 6 events")
+}
+
+// SIGHUP has the guardrails read again.
+func TestAHangUpReadsTheGuardrailsAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	rail := filepath.Join(dir, "night.cedar")
+	file := filepath.Join(dir, "obolus.yaml")
+	for name, text := range map[string]string{rail: "", file: "policies: [{file: night.cedar}]\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := serve(t, dir, "--config", file)
+	if err := os.WriteFile(rail, []byte(`@id("night") forbid(principal, action, resource);`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		got := obolus(t, append([]string{"policy", "list", "--text"}, p.flags()...)...).want(t, 0)
+		if strings.Contains(got.out, "night") && strings.Contains(got.out, "forbid") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody read it:\n%s", got.out)
+		}
+	}
 }
 
 // SIGTERM ends it, soon and with code 0.
@@ -257,6 +287,10 @@ func TestAWholeLifeByCommands(t *testing.T) {
 	typed(t, "correct horse battery\n", append([]string{"user", "add", "alice", "--name", "Alice"}, p.flags()...)...).want(t, 0, "Registered the user alice")
 	typed(t, "short\n", append([]string{"user", "add", "bob"}, p.flags()...)...).want(t, 1, "at least 8 characters")
 	do(0, "alice", "user", "list")
+	hash := typed(t, "correct horse battery\n", "user", "hash").want(t, 0, "$argon2id$v=19$")
+	if err := users.CheckHash(strings.TrimSpace(hash.out)); err != nil {
+		t.Error(err)
+	}
 	do(0, "kept out", "user", "disable", "alice", "--why", "left")
 	do(0, "may sign in again", "user", "enable", "alice")
 	do(0, "", "grant", "list", "--user", "alice")

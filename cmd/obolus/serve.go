@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"obolus/cmd/obolus/internal/config"
 	"obolus/cmd/obolus/internal/operator"
@@ -65,7 +68,25 @@ func (c *serveCommand) Run(ctx context.Context, stage operator.Stage) error {
 		log.WarnContext(ctx, "this is weak", "sentence", w)
 	}
 	log.InfoContext(ctx, "serving", "issuer", s.Issuer(), "address", s.Addr(), "operators_token", s.Config().Operators.TokenFile)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	ended := make(chan struct{})
+	defer close(ended)
+	go reload(ctx, s, hup, ended)
 	return s.Wait(ctx)
+}
+
+// reload reads the guardrails again at every signal.
+func reload(ctx context.Context, s *server.Server, hup <-chan os.Signal, ended <-chan struct{}) {
+	for {
+		select {
+		case <-ended:
+			return
+		case <-hup:
+			_ = s.Reload(ctx) //nolint:errcheck // the log says it
+		}
+	}
 }
 
 func logger(w io.Writer, c config.Log) *slog.Logger {

@@ -67,20 +67,23 @@ func Load(from Sources) (Config, error) {
 
 // readFile reads the configuration file with errors that a person understands.
 func readFile(name string) ([]byte, error) {
+	wrong := func(format string, args ...any) error {
+		return strictyaml.Problems{{Text: fmt.Sprintf(format, args...)}}
+	}
 	info, err := os.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("the configuration file %s does not exist", name)
+		return nil, wrong("the configuration file %s does not exist", name)
 	case err != nil:
-		return nil, fmt.Errorf("the configuration file cannot be read: %w", err)
+		return nil, wrong("the configuration file cannot be read: %v", err)
 	case info.IsDir():
-		return nil, fmt.Errorf("the configuration file %s is a folder", name)
+		return nil, wrong("the configuration file %s is a folder", name)
 	case info.Size() > maxFile:
-		return nil, fmt.Errorf("the configuration file %s is above %d MiB", name, maxFile>>20)
+		return nil, wrong("the configuration file %s is above %d MiB", name, maxFile>>20)
 	}
 	data, err := os.ReadFile(name) //nolint:gosec // the operator says which file
 	if err != nil {
-		return nil, fmt.Errorf("the configuration file cannot be read: %w", err)
+		return nil, wrong("the configuration file cannot be read: %v", err)
 	}
 	return data, nil
 }

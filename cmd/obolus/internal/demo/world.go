@@ -155,10 +155,17 @@ func (w *world) configuration(o Options, n names, mailKey *ecdsa.PrivateKey) ([]
 			"ceiling":     object{"resources": []string{n.id("mail")}, "scopes": []string{"mail.send", "mail.read"}},
 		}},
 	}
-	for name, address := range map[string]string{"records": o.Records, "live": o.Live} {
-		if address != "" {
-			file[name] = address
+	if o.Live != "" {
+		file["live"] = o.Live
+	}
+	if o.Records != "" {
+		file["records"] = o.Records
+	}
+	if path, ok := strings.CutPrefix(o.Records, "bolt:"); ok { // not beside the file, which goes away
+		if path, err = filepath.Abs(path); err != nil {
+			return nil, err
 		}
+		file["records"] = "bolt:" + path
 	}
 	return json.Marshal(file)
 }

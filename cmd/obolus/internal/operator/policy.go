@@ -278,7 +278,7 @@ func (m *memory) complete(ctx context.Context, in policy.Input) (policy.Input, e
 		}
 		m.agents[in.Agent.ID] = a
 	}
-	if a != nil && in.Stage == policy.Exchange {
+	if a != nil {
 		in.Agent.Owner, in.Agent.Operator, in.Agent.Labels = a.Owner, a.Operator, a.Labels
 	}
 	if m.resources == nil {

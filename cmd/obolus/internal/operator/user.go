@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"obolus/admin"
+	"obolus/users"
 )
 
 // UserCommand is `obolus user`.
@@ -26,6 +27,7 @@ type UserCommand struct {
 	Enable   UserState    `cmd:"" help:"Let a user in again."`
 	SignOut  UserState    `cmd:"" help:"End every session and token of a user."`
 	Remove   UserRemove   `cmd:"" help:"Remove an account, and end everything of its user."`
+	Hash     UserHash     `cmd:"" help:"Print the hash of a password, for password_hash in the configuration."`
 }
 
 // Help teaches by example.
@@ -222,4 +224,29 @@ func (c *UserRemove) Run(ctx context.Context, s *Session) error {
 	}
 	s.say("Removed the user %s.", c.ID)
 	return nil
+}
+
+// UserHash is `obolus user hash`.
+type UserHash struct{ password }
+
+// Help teaches by example.
+func (UserHash) Help() string {
+	return "No server is asked.\n\nExamples:\n\n  obolus user hash\n  obolus user hash --password-file alice.txt"
+}
+
+// Run prints the hash.
+func (c *UserHash) Run(s *Session) error {
+	secret, err := c.ask(s)
+	if err != nil {
+		return err
+	}
+	if err := users.CheckPassword(secret); err != nil {
+		return err
+	}
+	hash, err := users.HashPassword(secret)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(s.Out, hash)
+	return err
 }

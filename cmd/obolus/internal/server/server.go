@@ -24,6 +24,9 @@ type Options struct {
 	Now     func() time.Time // nil: the clock
 	// MaxInFlight is how many requests may be in hand at once; beyond it the answer is 503. Zero: 4096.
 	MaxInFlight int
+	// Grace is how long what is in hand may take when the server is told to stop. What still waits then, for a person most
+	// likely, is told that it is over, and has as long again. Zero: 5 s.
+	Grace time.Duration
 }
 
 func (o Options) filled() Options {
@@ -36,6 +39,9 @@ func (o Options) filled() Options {
 	if o.MaxInFlight == 0 {
 		o.MaxInFlight = 4096
 	}
+	if o.Grace == 0 {
+		o.Grace = graceTime
+	}
 	return o
 }
 
@@ -46,8 +52,6 @@ const (
 	writeTime = 3 * time.Minute
 	idleTime  = 2 * time.Minute
 	maxHead   = 32 << 10
-	// graceTime is how long what is in hand may take when the server is told to stop; what still waits then, for a person
-	// most likely, is told that it is over.
 	graceTime = 5 * time.Second
 )
 
@@ -126,8 +130,14 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // Config is the configuration in force.
 func (s *Server) Config() config.Config { return s.cfg }
 
-// Reload reads the guardrails again. When one of their files is wrong the old ones stay.
-func (s *Server) Reload(ctx context.Context) error { return s.parts.guardrails.reload(ctx) }
+// Reload reads the guardrails again. When one of their files is wrong the old ones stay, which the log says too.
+func (s *Server) Reload(ctx context.Context) error {
+	err := s.parts.guardrails.reload(ctx)
+	if err != nil {
+		s.opts.Log.ErrorContext(ctx, "the guardrails are wrong; the old ones stay", "cause", err)
+	}
+	return err
+}
 
 // Wait serves until the context ends or serving fails, and then closes the server.
 func (s *Server) Wait(ctx context.Context) error {
@@ -143,13 +153,13 @@ func (s *Server) Wait(ctx context.Context) error {
 // Close lets what is in hand finish, ends the background work, writes out the ledger and lets go of the stores.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
-		err := s.shutdown()
-		if err != nil {
-			s.stop()
-			err = s.shutdown()
-		}
-		if err != nil {
-			err = errors.Join(err, s.http.Close())
+		var err error
+		if s.shutdown() != nil {
+			s.stop() // what waits for a person, or a store, is told so
+			if s.shutdown() != nil {
+				s.opts.Log.Warn("requests that did not end were cut off")
+				err = s.http.Close()
+			}
 		}
 		s.stop()
 		s.life.Wait()
@@ -162,7 +172,7 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) shutdown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), graceTime)
+	ctx, cancel := context.WithTimeout(context.Background(), s.opts.Grace)
 	defer cancel()
 	return s.http.Shutdown(ctx)
 }

@@ -18,6 +18,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -144,11 +145,22 @@ users: [{id: alice, name: Alice, password: correct horse battery}]
 `
 
 func TestManyServersInOneProcessAndNothingIsLeft(t *testing.T) {
+	for _, shape := range []struct{ name, lines string }{
+		{"bolt and memory", declared},
+		{"postgres and redis", "records: '" + servers.Postgres(t) + "'\nlive: '" + servers.Redis(t) + "'\n" +
+			"keys: {encryption_key: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=}\n" + declared},
+	} {
+		t.Run(shape.name, func(t *testing.T) { nothingIsLeft(t, shape.lines) })
+	}
+}
+
+func nothingIsLeft(t *testing.T, lines string) {
+	t.Helper()
 	before := runtime.NumGoroutine()
 	var all sync.WaitGroup
 	for range 4 {
 		dir := t.TempDir()
-		cfg := load(t, dir, declared)
+		cfg := load(t, dir, lines)
 		all.Go(func() {
 			s, err := server.Start(context.Background(), cfg, server.Options{})
 			if err != nil {
@@ -428,6 +440,74 @@ func TestAFullServerSaysSo(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("it stays full")
 		}
+	}
+}
+
+// Whoever does not finish is cut off when the server ends, and that is no failure.
+func TestItEndsWhateverClientsDo(t *testing.T) {
+	t.Parallel()
+	r := start(t, load(t, t.TempDir(), ""), server.Options{Grace: 50 * time.Millisecond})
+	conn, err := net.Dial("tcp", r.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\n", r.Addr())
+	r.get("/healthz")
+	began := time.Now()
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func TestAPanicIsSurvived(t *testing.T) {
+	t.Parallel()
+	log := &logged{}
+	door := httptest.NewServer(server.NewDoor(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/early":
+			panic("s3cr3t in a panic")
+		case "/late":
+			w.WriteHeader(http.StatusTeapot)
+			panic("too late")
+		case "/abort":
+			panic(http.ErrAbortHandler)
+		}
+	}), slog.New(slog.NewTextHandler(log, nil))))
+	t.Cleanup(door.Close)
+	for at, status := range map[string]int{"/early": 500, "/late": 418, "/": 200} {
+		res, err := client().Get(door.URL + at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != status || strings.Contains(string(body), "s3cr3t") {
+			t.Errorf("%s: %d %s %v", at, res.StatusCode, body, err)
+		}
+		if status == 500 && !strings.Contains(string(body), `"error":"server_error"`) {
+			t.Errorf("%s: %s", at, body)
+		}
+	}
+	if res, err := client().Get(door.URL + "/abort"); err == nil {
+		_ = res.Body.Close()
+		t.Error("an aborted answer came through")
+	}
+	for range 3 { // the only place in the server was given back each time
+		res, err := client().Get(door.URL + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Errorf("afterwards: %d", res.StatusCode)
+		}
+	}
+	if strings.Count(log.String(), "msg=panic") != 2 || !strings.Contains(log.String(), "goroutine") {
+		t.Errorf("the log: %s", log)
 	}
 }
 

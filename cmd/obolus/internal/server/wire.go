@@ -100,7 +100,7 @@ func (p *parts) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the signing keys: %w", err)
 	}
-	if err := p.core(ctx, secretKey); err != nil {
+	if err := p.core(secretKey); err != nil {
 		return err
 	}
 	err = (&declared{
@@ -114,37 +114,17 @@ func (p *parts) build(ctx context.Context) error {
 }
 
 // core wires what knows no transport.
-func (p *parts) core(ctx context.Context, secretKey []byte) error {
+func (p *parts) core(secretKey []byte) error {
 	cfg, st, now := p.cfg, p.stores, p.opts.Now
 	signer := token.NewIssuer(cfg.Issuer)
-	var err error
-	p.verifier, err = token.NewVerifier(token.VerifierConfig{
-		Issuer: cfg.Issuer, Keys: p.ring, Now: now, Leeway: time.Duration(cfg.Tokens.Leeway),
-	})
-	if err != nil {
-		return err
-	}
-	decoy, err := token.GenerateKey(token.ES256, rand.Reader)
-	if err != nil {
-		return err
-	}
-	p.clients, err = agents.NewAuthenticator(agents.AuthenticatorConfig{
-		Registry: p.registry, Live: st.live, Mirror: st.mirror, Issuer: cfg.Issuer, Now: now, SecretKey: secretKey,
-		KeysAt: (&published{client: p.outside, now: now}).at, Decoy: token.NewPublicSet(decoy.Public()),
-	})
-	if err != nil {
+	if err := p.trust(secretKey); err != nil {
 		return err
 	}
 	p.consents = consent.NewBook(consent.BookConfig{
 		Records: st.records, Live: st.live, Mirror: st.mirror, Record: p.recorder.Record, Now: now,
 		InteractionLifetime: time.Duration(cfg.Consent.InteractionLifetime), MaxLifetime: time.Duration(cfg.Consent.MaxLifetime),
 	})
-	if p.types, err = details.New(cfg.Details); err != nil {
-		return err
-	}
-	if p.guardrails, err = newGuardrails(cfg, p.types, p.opts.Log); err != nil {
-		return err
-	}
+	var err error
 	p.life, err = transaction.New(transaction.Config{
 		Issuer: cfg.Issuer, Live: st.live, Mirror: st.mirror, Registry: p.registry, Clients: p.clients, Keys: p.ring, Signer: signer,
 		Verifier: p.verifier, Recorder: p.recorder, Ledger: p.ledger, Decide: p.guardrails.engine.Decide, Now: now,
@@ -169,14 +149,46 @@ func (p *parts) core(ctx context.Context, secretKey []byte) error {
 	p.exchange, err = exchange.New(exchange.Config{
 		Issuer: cfg.Issuer, Live: st.live, Mirror: st.mirror, Registry: p.registry, Clients: p.clients, Consents: p.consents,
 		Transactions: p.life, Keys: p.ring, Signer: signer, Verifier: p.verifier, Trusted: p.trusted(), Details: p.types,
-		Decide: p.guardrails.engine.Decide, Recorder: p.recorder, Now: now,
-		Settings: exchange.Settings{
-			Lifetime: time.Duration(cfg.Tokens.Lifetime), MaxDepth: cfg.Exchange.MaxDepth,
-			NarrowScopes: cfg.Exchange.ScopeMode == config.ScopeNarrow, PlainErrors: cfg.Exchange.ErrorProfile == config.ProfileRFC8693,
-			InteractionURI: cfg.Issuer + "/consent/", Interval: time.Duration(cfg.Consent.Interval), Remember: remember,
-		},
+		Decide: p.guardrails.engine.Decide, Recorder: p.recorder, Now: now, Settings: settings(cfg),
 	})
 	return err
+}
+
+// trust wires what says who somebody is and what is allowed.
+func (p *parts) trust(secretKey []byte) error {
+	cfg, st, now := p.cfg, p.stores, p.opts.Now
+	var err error
+	p.verifier, err = token.NewVerifier(token.VerifierConfig{
+		Issuer: cfg.Issuer, Keys: p.ring, Now: now, Leeway: time.Duration(cfg.Tokens.Leeway),
+	})
+	if err != nil {
+		return err
+	}
+	decoy, err := token.GenerateKey(token.ES256, rand.Reader)
+	if err != nil {
+		return err
+	}
+	p.clients, err = agents.NewAuthenticator(agents.AuthenticatorConfig{
+		Registry: p.registry, Live: st.live, Mirror: st.mirror, Issuer: cfg.Issuer, Now: now, SecretKey: secretKey,
+		KeysAt: (&published{client: p.outside, now: now}).at, Decoy: token.NewPublicSet(decoy.Public()),
+	})
+	if err != nil {
+		return err
+	}
+	if p.types, err = details.New(cfg.Details); err != nil {
+		return err
+	}
+	p.guardrails, err = newGuardrails(cfg, p.types, p.opts.Log)
+	return err
+}
+
+// settings are what an operator chose for the exchange.
+func settings(cfg config.Config) exchange.Settings {
+	return exchange.Settings{
+		Lifetime: time.Duration(cfg.Tokens.Lifetime), MaxDepth: cfg.Exchange.MaxDepth,
+		NarrowScopes: cfg.Exchange.ScopeMode == config.ScopeNarrow, PlainErrors: cfg.Exchange.ErrorProfile == config.ProfileRFC8693,
+		InteractionURI: cfg.Issuer + "/consent/", Interval: time.Duration(cfg.Consent.Interval), Remember: remember,
+	}
 }
 
 // report makes a function that logs what went wrong in the background.
