@@ -72,7 +72,7 @@ func (c *Client) Do(ctx context.Context, call Call, out any) (etag string, err e
 	if err != nil {
 		return "", fmt.Errorf("%w at %s: %w", ErrNoServer, c.Server, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // it was read
+	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return "", fmt.Errorf("read the answer: %w", err)

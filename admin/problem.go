@@ -60,6 +60,7 @@ func problem(status int, code, detail string) *Problem {
 }
 
 func malformed(detail string) *Problem { return problem(http.StatusBadRequest, CodeMalformed, detail) }
+
 func invalid(detail string) *Problem {
 	return problem(http.StatusUnprocessableEntity, CodeInvalid, detail)
 }

@@ -1,6 +1,7 @@
 package agents
 
 import (
+	"slices"
 	"time"
 
 	"obolus/oauth"
@@ -106,12 +107,7 @@ func (p party) mayUse(g oauth.GrantType) bool {
 	if p.client == nil {
 		return false
 	}
-	for _, have := range p.client.GrantTypes {
-		if have == g {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.client.GrantTypes, g)
 }
 
 func (p party) credential() Credential {

@@ -248,8 +248,7 @@ func unavailable(err error) error {
 	if err == nil {
 		return nil
 	}
-	var refusal *oauth.Error
-	if errors.As(err, &refusal) {
+	if _, ok := errors.AsType[*oauth.Error](err); ok {
 		return err
 	}
 	return oauth.Unavailable(err)

@@ -56,7 +56,7 @@ var starter = sync.OnceValue(func() chan func() { //nolint:gochecknoglobals // i
 // start runs a child and waits until ready says so.
 func start(ctx context.Context, s spec, ready func(context.Context) error) (*child, error) {
 	c := &child{name: s.name, addr: s.addr, log: filepath.Join(s.dir, s.name+".log"), gone: make(chan struct{})}
-	out, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in a folder of our own
+	out, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func start(ctx context.Context, s spec, ready func(context.Context) error) (*chi
 		return nil, fmt.Errorf("start %s: %w", s.name, err)
 	}
 	go func() {
-		_ = c.cmd.Wait() //nolint:errcheck // how it ended is in its log
+		_ = c.cmd.Wait()
 		close(c.gone)
 	}()
 	if err := c.await(ctx, ready); err != nil {
@@ -114,11 +114,11 @@ func (c *child) end() {
 	if c == nil {
 		return
 	}
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-c.gone:
 	case <-time.After(8 * time.Second):
-		_ = c.cmd.Process.Kill() //nolint:errcheck // it may have ended
+		_ = c.cmd.Process.Kill()
 		<-c.gone
 	}
 }
@@ -151,7 +151,7 @@ func (c *child) rss() int64 {
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		if value, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
-			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64) //nolint:errcheck // zero says it
+			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
 			return kib << 10
 		}
 	}

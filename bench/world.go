@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -355,9 +356,7 @@ func (w *world) consent(ctx context.Context, agent, resource, scopes string) err
 	if err != nil {
 		return err
 	}
-	for name, v := range head {
-		req.Header[name] = v
-	}
+	maps.Copy(req.Header, head)
 	a, err := ask(plain(), req)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 // attackCases are rows of the list of attacks that no other case goes through.
 func attackCases() []testCase {
 	return []testCase{
+		{"NEG-008", "unknown keys do not make the server fetch", negUnknownKeys},
 		{"NEG-023", "an assertion replayed at two processes", negAssertion},
 		{"NEG-031", "other methods, media types and character sets", negTransport},
 		{"NEG-032", "large bodies, many parameters, slow senders", negSize},
@@ -22,6 +23,9 @@ func attackCases() []testCase {
 		{"NEG-062", "a consent withdrawn on the way", negWithdrawn},
 		{"NEG-064", "a budget of one, a hundred requests, two processes", negBudget},
 		{"NEG-065", "ids of others as parameters", negForeignIDs},
+		{"NEG-074", "redirect URIs that run something", negRedirects("javascript:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd", "blob:x")},
+		{"NEG-079", "request objects, and requests by reference", negObjects},
+		{"NEG-080", "redirect URIs that bring parameters of the answer", negRedirects(redirect+"?code=x", redirect+"?state=x", redirect+"?iss=x", redirect+"?error=x")},
 		{"NEG-086", "a form from long ago, or of an agent that has changed", negStale},
 		{"NEG-089", "asking a user over and over", negFatigue},
 		{"NEG-092", "no user or consent can be told from none", negEnumerate},
@@ -30,6 +34,52 @@ func attackCases() []testCase {
 		{"NEG-104", "documents that are cached", negPoison},
 		{"NEG-115", "a key smuggled into act or details", negSmuggle},
 		{"NEG-130", "looking for transactions", negStatus},
+	}
+}
+
+func negUnknownKeys(c *check) {
+	agent := c.agent()
+	c.asks(c.foreign(agent, c.idp.token(c.env, "alice", "mail.read"))) // its keys are known now
+	before := c.idp.hits.Load()
+	for range 40 {
+		tok := newKey("ES256").sign(obj{"typ": "JWT"}, c.idp.claims(c.env, "alice", "mail.read"))
+		c.want(c.foreign(agent, tok).do(), 400, "invalid_request")
+	}
+	if n := int(c.idp.hits.Load() - before); n > 2*len(c.nodes) {
+		c.Errorf("40 tokens by unknown keys made the server fetch %d times", n)
+	}
+}
+
+// negRedirects has the registry refuse redirect URIs.
+func negRedirects(uris ...string) func(c *check) {
+	return func(c *check) {
+		for _, uri := range uris {
+			id := c.name("app")
+			a := c.tryAdmin(http.MethodPut, "/clients/"+id, obj{
+				"name": "App " + id, "auth": "none", "redirect_uris": []string{uri}, "grant_types": []string{"authorization_code"},
+			})
+			if a.status != http.StatusUnprocessableEntity {
+				c.Errorf("%s: %d %s", uri, a.status, a.body)
+			}
+		}
+	}
+}
+
+func negObjects(c *check) {
+	b := c.person("alice")
+	object := newKey("ES256").sign(obj{"typ": "oauth-authz-req+jwt"}, obj{"client_id": "app", "scope": "mail.send", "aud": c.issuer, "iss": "app"})
+	none := b64(mustJSON(obj{"alg": "none"})) + "." + b64(mustJSON(obj{"client_id": "app", "scope": "mail.send"})) + "."
+	for _, v := range []string{object, none} {
+		f := c.flow(b, "mail.read").set("request", v)
+		if q := f.back(f.open()); q.Get("error") != "request_not_supported" || q.Get("code") != "" {
+			c.Errorf("request: %v", q)
+		}
+	}
+	for _, uri := range []string{c.idp.issuer + "/request", "https://evil.test/request.jwt", "urn:example:request"} {
+		f := c.flow(b, "mail.read").set("request_uri", uri)
+		if p := f.open(); p.doc != nil && p.status < 400 || p.gone != nil && p.gone.Query().Get("code") != "" {
+			c.Errorf("request_uri %s: %d %v", uri, p.status, p.gone)
+		}
 	}
 }
 

@@ -17,8 +17,21 @@ func checklist() []string {
 		family string
 		last   int
 	}{
-		{"TX", 60}, {"AT", 12}, {"RI", 4}, {"MD", 5}, {"IS", 1}, {"RAR", 17}, {"DP", 27}, {"RV", 9}, {"IN", 6}, {"CA", 10}, {"PAR", 8},
-		{"JB", 11}, {"O21", 17}, {"UI", 11}, {"OT", 32},
+		{"TX", 60},
+		{"AT", 12},
+		{"RI", 4},
+		{"MD", 5},
+		{"IS", 1},
+		{"RAR", 17},
+		{"DP", 27},
+		{"RV", 9},
+		{"IN", 6},
+		{"CA", 10},
+		{"PAR", 8},
+		{"JB", 11},
+		{"O21", 17},
+		{"UI", 11},
+		{"OT", 32},
 	} {
 		for n := range f.last {
 			ids = append(ids, fmt.Sprintf("%s-%02d", f.family, n+1))

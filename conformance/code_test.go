@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -197,9 +198,7 @@ func o21Parameters(c *check) {
 	form := f.form(f.code())
 	for name := range form {
 		twice := url.Values{}
-		for n, v := range form {
-			twice[n] = v
-		}
+		maps.Copy(twice, form)
 		twice[name] = []string{form.Get(name), form.Get(name)}
 		c.want(c.post("/token", twice), 400, "invalid_request")
 	}
@@ -248,9 +247,7 @@ func o21Code(c *check) {
 	f := c.flow(b, "mail.read")
 	form := f.form(f.code())
 	other := url.Values{}
-	for name, v := range form {
-		other[name] = v
-	}
+	maps.Copy(other, form)
 	other.Set("client_id", "app2")
 	c.want(c.post("/token", other), 400, "invalid_grant")
 	other.Set("client_id", "nobody")
@@ -261,9 +258,7 @@ func o21Code(c *check) {
 	}
 	for _, code := range []string{"x", nonce() + nonce(), form.Get("code") + "x", ""} {
 		bad := url.Values{}
-		for name, v := range form {
-			bad[name] = v
-		}
+		maps.Copy(bad, form)
 		bad.Set("code", code)
 		if a := c.post("/token", bad); a.status != 400 || a.code() != "invalid_grant" && a.code() != "invalid_request" {
 			c.Errorf("%d %s", a.status, a.body)
@@ -295,9 +290,7 @@ func o21Replay(c *check) {
 		"by another client": {"client_id": {"app2"}}, "with another verifier": {"code_verifier": {nonce() + nonce()}}, "with another redirect URI": {"redirect_uri": {redirect2}},
 	} {
 		form, token := issued()
-		for name, v := range change {
-			form[name] = v
-		}
+		maps.Copy(form, change)
 		c.want(c.post("/token", form), 400, "invalid_grant")
 		if !c.active(c.rs1, token) {
 			c.Errorf("%s: the first token was ended", what)

@@ -413,8 +413,14 @@ func txDepth(c *check) {
 	}
 	c.ok(with(nest(3)).do()) // the limit is 4, with the agent itself
 	for _, act := range []any{
-		nest(4), nest(17), []obj{nest(1)}, "agent", obj{"sub": "x"}, obj{"iss": "https://elsewhere.test"}, obj{},
-		obj{"iss": "https://elsewhere.test", "sub": "x", "act": "y"}, obj{"iss": "https://elsewhere.test", "sub": 7},
+		nest(4), nest(17),
+		[]obj{nest(1)},
+		"agent",
+		obj{"sub": "x"},
+		obj{"iss": "https://elsewhere.test"},
+		obj{},
+		obj{"iss": "https://elsewhere.test", "sub": "x", "act": "y"},
+		obj{"iss": "https://elsewhere.test", "sub": 7},
 	} {
 		c.want(with(act).do(), 400, "invalid_request")
 	}

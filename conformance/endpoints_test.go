@@ -358,8 +358,14 @@ func caAudience(c *check) {
 	x := c.te(c.agent(), c.userToken("alice"))
 	c.asks(x.but().assertion(x.who.assertion(c.issuer)))
 	for _, aud := range []any{
-		c.issuer + "/token", c.issuer + "/par", []string{c.issuer, c.issuer + "/token"}, []string{c.issuer, "https://other.test"},
-		"https://other.test", nil, []string{}, "", obj{"aud": c.issuer}, x.who.id,
+		c.issuer + "/token", c.issuer + "/par",
+		[]string{c.issuer, c.issuer + "/token"},
+		[]string{c.issuer, "https://other.test"},
+		"https://other.test", nil,
+		[]string{},
+		"",
+		obj{"aud": c.issuer},
+		x.who.id,
 	} {
 		c.want(x.but().assertion(x.who.assertion(c.issuer, obj{"aud": aud})).do(), 401, "invalid_client")
 	}
@@ -377,9 +383,7 @@ func caEndpoints(c *check) {
 		}
 		for _, aud := range []any{c.issuer + path, c.issuer + "/token", []string{c.issuer, c.issuer + path}} {
 			f := url.Values{}
-			for name, v := range form {
-				f[name] = v
-			}
+			maps.Copy(f, form)
 			f.Del("client_id")
 			c.want(c.post(path, asserted(f, by.assertion(c.issuer, obj{"aud": aud}))), 401, "invalid_client")
 		}

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"strings"
 	"time"
@@ -89,9 +90,7 @@ func (k *key) thumbprint() string {
 // public is the JWK as it is registered.
 func (k *key) public() obj {
 	jwk := obj{"kid": k.kid, "alg": k.alg, "use": "sig"}
-	for name, v := range k.jwk {
-		jwk[name] = v
-	}
+	maps.Copy(jwk, k.jwk)
 	return jwk
 }
 
@@ -263,9 +262,7 @@ func (j jwt) verify(jwk obj) error {
 // merge lays changes over claims; a nil value takes one out.
 func merge(base obj, changes ...obj) obj {
 	out := obj{}
-	for name, v := range base {
-		out[name] = v
-	}
+	maps.Copy(out, base)
 	for _, c := range changes {
 		for name, v := range c {
 			out[name] = v

@@ -44,10 +44,6 @@ type input struct {
 	refused func(a answer) bool
 }
 
-func refusedWith(status int, code string) func(a answer) bool {
-	return func(a answer) bool { return a.status == status && a.code() == code && a.token() == "" }
-}
-
 // inputs are all of them.
 func (c *check) inputs() []input {
 	c.Helper()

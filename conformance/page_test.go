@@ -87,8 +87,14 @@ func uiNarrow(c *check) {
 	x := c.te(c.agent(), c.userToken("alice")).set("scope", "mail.read mail.send")
 	p := c.visit(alice, c.asks(x))
 	tampered := []url.Values{
-		{"scope": {"0", "1", "2"}}, {"scope": {"mail.delete"}}, {"scope": {"0", "mail.delete"}}, {"scope": {"-1"}}, {"detail": {"0"}}, {"uses": {"1000000"}},
-		{"uses": {"times"}, "times": {"100000"}}, {"until": {"999999999"}},
+		{"scope": {"0", "1", "2"}},
+		{"scope": {"mail.delete"}},
+		{"scope": {"0", "mail.delete"}},
+		{"scope": {"-1"}},
+		{"detail": {"0"}},
+		{"uses": {"1000000"}},
+		{"uses": {"times"}, "times": {"100000"}},
+		{"until": {"999999999"}},
 	}
 	for _, change := range tampered {
 		if after := p.submit(limits{}.on(c, p.decision()).with(change), "allow"); after.status < 400 {

@@ -328,10 +328,10 @@ func (c *check) published(kid string) obj {
 	for _, k := range keys {
 		if k, ok := k.(obj); ok {
 			id, _ := k["kid"].(string)
-			c.env.jwks[id] = k
+			c.jwks[id] = k
 		}
 	}
-	return c.env.jwks[kid]
+	return c.jwks[kid]
 }
 
 // everyToken is what holds for each token that the run issues: AT-01, AT-03, AT-04, AT-11, AT-12, TX-37, TX-49 to TX-54, TX-56.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -121,9 +122,7 @@ func (c *check) browse(b *browser, r call, moves []int) page {
 		at = c.issuer + at
 	}
 	header := http.Header{}
-	for name, v := range r.header {
-		header[name] = v
-	}
+	maps.Copy(header, r.header)
 	header.Set("Accept", "text/html")
 	if _, set := header["Cookie"]; !set {
 		header.Set("Cookie", b.header())
@@ -264,12 +263,8 @@ func (f form) fillIn(user, password string) form {
 // with changes fields; an empty list of values unticks one.
 func (f form) with(values url.Values) form {
 	set := url.Values{}
-	for name, v := range f.set {
-		set[name] = v
-	}
-	for name, v := range values {
-		set[name] = v
-	}
+	maps.Copy(set, f.set)
+	maps.Copy(set, values)
 	f.set = set
 	return f
 }

@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"crypto/sha256"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -213,9 +214,7 @@ func (c *check) forward(header http.Header) answer {
 		"X-Obolus-Client": {basic("rs2", rs2Secret).Get("Authorization")}, "X-Forwarded-Method": {http.MethodPost},
 		"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"rs2.test"}, "X-Forwarded-Uri": {"/api/upload"},
 	}
-	for name, v := range header {
-		h[name] = v
-	}
+	maps.Copy(h, header)
 	return c.do(call{method: http.MethodGet, path: "/authz?resource=" + url.QueryEscape(files) + "&scope=files.read", header: h})
 }
 

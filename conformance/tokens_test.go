@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -257,9 +258,7 @@ func riCode(c *check) {
 	f := c.flow(c.person("alice"), "mail.read").set("resource", mail)
 	form := f.form(f.code())
 	other := url.Values{}
-	for name, v := range form {
-		other[name] = v
-	}
+	maps.Copy(other, form)
 	other.Set("resource", files)
 	c.want(c.post("/token", other), 400, "invalid_target")
 	form.Set("resource", mail)

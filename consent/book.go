@@ -225,7 +225,7 @@ func (b *Bundle) drop(now time.Time) {
 // newID makes an unguessable id of 128 bits behind a prefix.
 func newID(prefix string) string {
 	var raw [16]byte
-	rand.Read(raw[:]) //nolint:errcheck // crypto/rand never fails: it ends the program instead
+	rand.Read(raw[:])
 	return prefix + base64.RawURLEncoding.EncodeToString(raw[:])
 }
 

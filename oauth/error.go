@@ -115,8 +115,7 @@ func (e *Error) Status() int {
 
 // AsError finds the refusal in an error. One that is not ours becomes a server_error that says nothing.
 func AsError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return &Error{Code: ServerError, Description: "the server met an unexpected condition", Reason: ReasonInternal, Err: err}

@@ -329,8 +329,15 @@ func TestTheVersionIsOfTheWholeSet(t *testing.T) {
 	const a, b = `forbid (principal, action, resource);`, `permit (principal, action, resource);`
 	seen := map[string]bool{}
 	for _, set := range [][]policy.File{
-		nil, {{Name: "x", Text: a}}, {{Name: "x", Text: b}}, {{Name: "y", Text: a}}, {{Name: "x", Text: a}, {Name: "y", Text: b}},
-		{{Name: "x", Text: b}, {Name: "y", Text: a}}, {{Name: "x", Text: a + b}}, {{Name: "x", Text: ""}}, {{Name: "x", Text: a + " "}},
+		nil,
+		{{Name: "x", Text: a}},
+		{{Name: "x", Text: b}},
+		{{Name: "y", Text: a}},
+		{{Name: "x", Text: a}, {Name: "y", Text: b}},
+		{{Name: "x", Text: b}, {Name: "y", Text: a}},
+		{{Name: "x", Text: a + b}},
+		{{Name: "x", Text: ""}},
+		{{Name: "x", Text: a + " "}},
 	} {
 		e := engine(t)
 		if err := e.Load(set); err != nil {

@@ -59,7 +59,7 @@ func Example() {
 	// The agent has exchanged its user's token for one that is good for one mail to bob.
 	token := is.token(once, details(`[{"type":"mail","to":"bob"}]`))
 	for _, to := range []string{"eve", "bob", "bob"} {
-		r := httptest.NewRequest("POST", "/mail/send", strings.NewReader(`{"to":"`+to+`"}`))
+		r := httptest.NewRequest(http.MethodPost, "/mail/send", strings.NewReader(`{"to":"`+to+`"}`))
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Authorization", "Bearer "+token)
 		w := httptest.NewRecorder()

@@ -499,7 +499,7 @@ func TestMetadata(t *testing.T) {
 	if g.ProtectedResourcePath() != "/.well-known/oauth-protected-resource/mail" {
 		t.Errorf("path %q", g.ProtectedResourcePath())
 	}
-	w := do(g.ProtectedResource(), httptest.NewRequest("GET", g.ProtectedResourcePath(), nil))
+	w := do(g.ProtectedResource(), httptest.NewRequest(http.MethodGet, g.ProtectedResourcePath(), nil))
 	for _, want := range []string{
 		`"resource":"` + api + `"`, `"authorization_servers":["` + is.server.URL + `"]`, `"bearer_methods_supported":["header"]`, `"scopes_supported":["mail.send"]`,
 		`"authorization_details_types_supported":["mail"]`, `"dpop_bound_access_tokens_required":false`, `"dpop_signing_alg_values_supported":["ES256"`,
@@ -511,7 +511,7 @@ func TestMetadata(t *testing.T) {
 	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
-	if w := do(g.ProtectedResource(), httptest.NewRequest("POST", "/", nil)); w.Code != http.StatusMethodNotAllowed {
+	if w := do(g.ProtectedResource(), httptest.NewRequest(http.MethodPost, "/", nil)); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", w.Code)
 	}
 }

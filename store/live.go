@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,7 +74,7 @@ func (l *Live) Renew(ctx context.Context) error {
 		}
 		next := Epoch{Number: was.Number + 1, Fence: fence}
 		if rec.Exists() {
-			next.Began = res.Now
+			next.Began = res.Now.Round(0).UTC()
 		}
 		opened, err := l.open(ctx, rec, next)
 		if err != nil {
@@ -103,18 +105,20 @@ func (l *Live) open(ctx context.Context, was Record, next Epoch) (bool, error) {
 // Do carries out a batch under the current epoch. After ErrFence a new epoch is in force, and nothing that the caller
 // had read or checked before still counts.
 func (l *Live) Do(ctx context.Context, b Batch) (Results, error) {
+	if err := b.Validate(); err != nil {
+		return Results{}, err
+	}
 	epoch := l.Epoch()
-	if b.epoch != 0 && b.epoch != epoch.Number {
+	if b.epoch != 0 && b.epoch != epoch.Number || b.Fence != "" && b.Fence != epoch.Fence {
 		return Results{}, ErrFence
 	}
-	prefix := epoch.prefix()
 	inner := Batch{Fence: epoch.Fence, Commits: make([]Commit, len(b.Commits)), Reads: make([]Key, len(b.Reads))}
 	for i, c := range b.Commits {
-		c.Partition = prefix + c.Partition
+		c.Partition = epoch.partition(c.Partition)
 		inner.Commits[i] = c
 	}
 	for i, k := range b.Reads {
-		inner.Reads[i] = Key{Partition: prefix + k.Partition, Name: k.Name}
+		inner.Reads[i] = Key{Partition: epoch.partition(k.Partition), Name: k.Name}
 	}
 	res, err := l.engine.Do(ctx, inner)
 	if errors.Is(err, ErrFence) {
@@ -138,14 +142,20 @@ func (l *Live) Do(ctx context.Context, b Batch) (Results, error) {
 
 // List lists a partition of the current epoch. It does not check the fence: what it finds is for people to look at.
 func (l *Live) List(ctx context.Context, partition, after string, limit int) ([]Record, error) {
-	recs, err := l.engine.List(ctx, l.Epoch().prefix()+partition, after, limit)
+	if err := ValidateList(partition, after, limit); err != nil {
+		return nil, err
+	}
+	recs, err := l.engine.List(ctx, l.Epoch().partition(partition), after, limit)
 	relabel(recs, partition)
 	return recs, err
 }
 
 // Watch watches a partition of the current epoch.
 func (l *Live) Watch(ctx context.Context, partition string) (<-chan string, error) {
-	return l.engine.Watch(ctx, l.Epoch().prefix()+partition)
+	if err := ValidateList(partition, "", 1); err != nil {
+		return nil, err
+	}
+	return l.engine.Watch(ctx, l.Epoch().partition(partition))
 }
 
 // Fence is the fence of the engine below.
@@ -154,7 +164,15 @@ func (l *Live) Fence(ctx context.Context) (string, error) { return l.engine.Fenc
 // Close closes the engine below, not the records.
 func (l *Live) Close() error { return l.engine.Close() }
 
-func (e Epoch) prefix() string { return "e" + strconv.FormatUint(e.Number, 36) + "/" }
+// partition is where a partition lies in this epoch. One too long to have the epoch before it goes by its hash.
+func (e Epoch) partition(name string) string {
+	prefix := "e" + strconv.FormatUint(e.Number, 36)
+	if len(prefix)+1+len(name) <= MaxKey {
+		return prefix + "/" + name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return prefix + "#" + hex.EncodeToString(sum[:])
+}
 
 func relabel(recs []Record, partition string) {
 	for i := range recs {

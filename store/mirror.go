@@ -30,8 +30,6 @@ const (
 	changeTTL = 5 * time.Minute
 	fillLimit = 30 * time.Second
 
-	longest = MaxKey - 32 // of a copy's partition: an epoch comes before it
-
 	neverWas = 1 // version of the copy of a record that never existed; drivers start above it
 )
 
@@ -42,7 +40,7 @@ func NewMirror(records, live Engine) *Mirror { return &Mirror{records: records, 
 // records never share one, whatever is in their names.
 func (m *Mirror) Key(k Key) Key {
 	partition := "copy/" + strconv.Itoa(len(k.Partition)) + "/" + k.Partition + "/" + k.Name
-	if len(partition) > longest {
+	if len(partition) > MaxKey {
 		sum := sha256.Sum256([]byte(partition))
 		partition = "copy/" + hex.EncodeToString(sum[:])
 	}

@@ -6,6 +6,7 @@ package token
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -73,12 +74,7 @@ func (a *Audience) UnmarshalJSON(data []byte) error {
 
 // Has says whether the audience names id, code point by code point.
 func (a Audience) Has(id string) bool {
-	for _, s := range a {
-		if s == id {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(a, id)
 }
 
 // Actor is one link of the chain of actors, the outermost being who acts now: RFC 8693 section 4.1 with the iss that the

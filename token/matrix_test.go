@@ -23,7 +23,7 @@ func TestOnlyTheDiagonalPasses(t *testing.T) {
 	kinds := map[string]object{
 		"at+jwt":                    plain.with("typ", "at+jwt"),
 		"client-authentication+jwt": plain.with("typ", "client-authentication+jwt"),
-		"dpop+jwt":                  object{"alg": token.ES256, "typ": "dpop+jwt", "jwk": jwkOf(t, key)},
+		"dpop+jwt":                  {"alg": token.ES256, "typ": "dpop+jwt", "jwk": jwkOf(t, key)},
 		"txn-receipt+jwt":           plain.with("typ", "txn-receipt+jwt"),
 		"JWT":                       plain.with("typ", "JWT"),
 		"":                          plain,

@@ -3,6 +3,7 @@ package token
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -148,10 +149,8 @@ func readText(into *string, value []byte) error {
 	if value[0] != '"' {
 		return errText
 	}
-	for _, c := range value[1 : len(value)-1] {
-		if c == '\\' {
-			return json.Unmarshal(value, into)
-		}
+	if slices.Contains(value[1:len(value)-1], '\\') {
+		return json.Unmarshal(value, into)
 	}
 	*into = string(value[1 : len(value)-1])
 	return nil

@@ -204,7 +204,7 @@ func TestFailuresAreNotRemembered(t *testing.T) {
 		"204": fail(204),
 		"201": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(201)
+			w.WriteHeader(http.StatusCreated)
 			w.Write([]byte(good))
 		},
 		"a redirect":          func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
@@ -302,7 +302,8 @@ func TestKeysOfOtherKindsArePassedOver(t *testing.T) {
 	rs := jwkOf(t, pairs()[token.RS256]).with("kid", "rs")
 	document := object{"keys": []object{
 		{"kty": "OKP", "crv": "X25519", "x": b64.EncodeToString(make([]byte, 32))},
-		{"kty": "XY", "kid": "y"}, rs.with("use", "enc").with("kid", "enc").with("alg", "RSA-OAEP"), rs,
+		{"kty": "XY", "kid": "y"},
+		rs.with("use", "enc").with("kid", "enc").with("alg", "RSA-OAEP"), rs,
 	}}.text()
 	h := newHost(t, publish(document, "Content-Type", "application/jwk-set+json"))
 	for want, algs := range map[string][]string{token.PS256: nil, token.RS256: {token.ES256, token.RS256}} {

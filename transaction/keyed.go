@@ -113,6 +113,14 @@ func (t *Transactions) beforeTheEpoch(ctx context.Context, k *Keyed) error {
 		return nil
 	case !story.Redeemed.IsZero():
 		return errConsumed()
+	}
+	// Or it was issued in the moment between the look at the live store and the one at the ledger: then it is known by now.
+	recs, err := store.Read(ctx, t.cfg.Live, store.Key{Partition: k.path.partition(), Name: k.path.keyedName()})
+	switch {
+	case err != nil:
+		return oauth.Unavailable(err)
+	case recs[0].Exists():
+		return errUnderWay()
 	default:
 		return oauth.Refuse(oauth.TransactionIndeterminate, oauth.ReasonIndeterminate,
 			"the server cannot tell any more whether the transaction of this Idempotency-Key was redeemed")

@@ -379,7 +379,7 @@ func policyInput(c token.Claims, res agents.Resource, now time.Time) policy.Inpu
 		in.Consent.ID = c.Context.Consent
 	}
 	if len(c.Details) > 0 {
-		_ = json.Unmarshal(c.Details, &in.Details) //nolint:errcheck // verified claims hold an array of objects
+		_ = json.Unmarshal(c.Details, &in.Details)
 	}
 	return in
 }

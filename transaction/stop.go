@@ -25,7 +25,7 @@ const (
 	KindGrant  Kind = "grant"
 	KindKey    Kind = "key"
 	KindIssuer Kind = "issuer" // a trusted issuer: every token derived from one of its tokens
-	KindToken  Kind = "token" // by jti
+	KindToken  Kind = "token"  // by jti
 	KindTxn    Kind = "txn"
 )
 

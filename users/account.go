@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -188,12 +189,7 @@ func (b *Book) create(ctx context.Context, a Account, s Secret) (uint64, error) 
 }
 
 func (b *Book) provides(id string) bool {
-	for _, p := range b.cfg.Providers {
-		if p == id {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(b.cfg.Providers, id)
 }
 
 // errRemoved is ErrNotFound that remembers why.

@@ -41,7 +41,7 @@ var errNoHash = errors.New("not an argon2id hash of acceptable cost")
 // HashPassword gives the hash of a password in the PHC string format. It takes 19 MiB for a moment.
 func HashPassword(password string) (string, error) {
 	salt := make([]byte, argonSalt)
-	rand.Read(salt) //nolint:errcheck // crypto/rand never fails: it ends the program instead
+	rand.Read(salt)
 	key := argon2.IDKey(prepared(password), salt, argonTime, argonMemory, argonLanes, argonKey)
 	enc := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argonVersion, argonMemory, argonTime, argonLanes,

@@ -237,35 +237,42 @@ func TestLimits(t *testing.T) {
 		third  error
 	}{
 		{
-			"one account from one address", users.Limits{Pair: 2},
+			"one account from one address",
+			users.Limits{Pair: 2},
 			func(int) users.Attempt { return users.Attempt{User: "alice", Remote: "192.0.2.1"} }, users.ErrTooMany,
 		},
 		{
-			"an account that does not exist is limited alike", users.Limits{Pair: 2},
+			"an account that does not exist is limited alike",
+			users.Limits{Pair: 2},
 			func(int) users.Attempt { return users.Attempt{User: "nobody", Remote: "192.0.2.1"} }, users.ErrTooMany,
 		},
 		{
-			"one account from many addresses", users.Limits{Account: 2, Pair: 1000},
+			"one account from many addresses",
+			users.Limits{Account: 2, Pair: 1000},
 			func(i int) users.Attempt { return users.Attempt{User: "alice", Remote: fmt.Sprintf("192.0.2.%d", i)} }, users.ErrTooMany,
 		},
 		{
-			"many accounts from one address", users.Limits{Address: 2},
+			"many accounts from one address",
+			users.Limits{Address: 2},
 			func(i int) users.Attempt { return users.Attempt{User: fmt.Sprint("u", i), Remote: "192.0.2.1"} }, users.ErrTooMany,
 		},
 		{
-			"many addresses of one IPv6 network", users.Limits{Address: 2},
+			"many addresses of one IPv6 network",
+			users.Limits{Address: 2},
 			func(i int) users.Attempt {
 				return users.Attempt{User: fmt.Sprint("u", i), Remote: fmt.Sprintf("2001:db8::%d", i)}
 			}, users.ErrTooMany,
 		},
 		{
-			"IPv4 written as IPv6", users.Limits{Address: 2},
+			"IPv4 written as IPv6",
+			users.Limits{Address: 2},
 			func(i int) users.Attempt {
 				return users.Attempt{User: fmt.Sprint("u", i), Remote: []string{"192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"}[i]}
 			}, users.ErrTooMany,
 		},
 		{
-			"others are not kept out", users.Limits{Pair: 2, Address: 100},
+			"others are not kept out",
+			users.Limits{Pair: 2, Address: 100},
 			func(i int) users.Attempt { return users.Attempt{User: fmt.Sprint("u", i), Remote: "192.0.2.1"} }, users.ErrRefused,
 		},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,8 +38,14 @@ func (s *site) chromium() context.Context {
 // do carries out steps in the browser.
 func (s *site) do(ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	s.t.Helper()
-	if err := chromedp.Do(ctx, steps...); err != nil {
-		s.t.Fatal(err)
+	for i, step := range steps {
+		limited, cancel := context.WithTimeout(ctx, 20*time.Second)
+		err := chromedp.Do(limited, step)
+		cancel()
+		if err != nil {
+			body, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText`))
+			s.t.Fatalf("step %d: %v at %s", i+1, err, body)
+		}
 	}
 }
 
@@ -60,10 +67,14 @@ func TestInABrowser(t *testing.T) {
 	s.client("ours", func(c *agents.Client) { c.FirstParty = true })
 	path := s.ask("alice", nil)
 	ctx := s.chromium()
-	s.do(ctx)
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil { // the browser lives as long as this context
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
 	var complaints []string
 	if err := chromedp.Listen(ctx, func(ev any) {
-		t.Logf("%T %+v", ev, ev)
+		mu.Lock()
+		defer mu.Unlock()
 		switch ev := ev.(type) {
 		case *log.EventEntryAdded:
 			complaints = append(complaints, ev.Entry.Text)
@@ -91,10 +102,9 @@ func TestInABrowser(t *testing.T) {
 	if n := len(s.grants("alice")); n != 0 {
 		t.Fatalf("%d grants before anybody could read the page", n)
 	}
-	s.do(ctx,
-		chromedp.WaitEnabled("button.allow"), chromedp.Click(`input[name=scope][value="1"]`), chromedp.Click("button.allow"),
-		chromedp.WaitVisible(".plainlist"),
-	)
+	s.do(ctx, chromedp.Click(`input[name=scope][value="1"]`))
+	s.allow(ctx)
+	s.do(ctx, chromedp.WaitVisible(".plainlist"))
 	if at := tell[string](ctx, s, `location.pathname`); at != path {
 		t.Errorf("the answer is at %s", at)
 	}
@@ -107,16 +117,16 @@ func TestInABrowser(t *testing.T) {
 	}
 
 	// The answer to an app leaves for the app, through the policy of the page.
-	s.do(ctx,
-		chromedp.Navigate(s.cfg.Issuer+s.open(nil)), chromedp.WaitEnabled("button.allow"), chromedp.Click("button.allow"),
-		chromedp.WaitReady("body"),
-	)
+	s.do(ctx, chromedp.Navigate(s.cfg.Issuer+s.open(nil)))
+	s.allow(ctx)
 	s.arrives(ctx, "https://app.test/cb?code=")
 
 	s.do(ctx, chromedp.Navigate(s.cfg.Issuer+"/agents"), chromedp.Click("button.stop"), chromedp.WaitVisible(".empty"))
 	if g := s.grants("alice"); g[0].Withdrawn.IsZero() {
 		t.Error("the agent goes on")
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	for _, c := range complaints {
 		if strings.Contains(c, "Content Security Policy") || strings.Contains(c, "Uncaught") {
 			t.Errorf("the browser says: %s", c)
@@ -124,16 +134,28 @@ func TestInABrowser(t *testing.T) {
 	}
 }
 
-// arrives waits until the browser is at an address that begins so.
-func (s *site) arrives(ctx context.Context, at string) {
+// allow presses Allow once both the script and the style let it be pressed.
+func (s *site) allow(ctx context.Context) {
 	s.t.Helper()
-	var href string
-	for range 100 {
-		href = tell[string](ctx, s, `location.href`)
-		if strings.HasPrefix(href, at) {
+	s.until(ctx, `(() => { const b = document.querySelector("button.allow"); return !b.disabled && getComputedStyle(b).visibility === "visible"; })()`)
+	s.do(ctx, chromedp.Click("button.allow"))
+}
+
+// until waits until an expression is true in the page.
+func (s *site) until(ctx context.Context, expression string) {
+	s.t.Helper()
+	for range 200 {
+		// The page may be on its way out: what is asked of it then is asked again.
+		if yes, err := chromedp.Run(ctx, chromedp.Evaluate[bool](expression)); err == nil && yes {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	s.t.Fatalf("the browser is at %s, not at %s", href, at)
+	s.t.Fatalf("in vain is waited for %s", expression)
+}
+
+// arrives waits until the browser is at an address that begins so.
+func (s *site) arrives(ctx context.Context, at string) {
+	s.t.Helper()
+	s.until(ctx, `location.href.startsWith("`+at+`")`)
 }

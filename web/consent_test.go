@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -130,9 +131,7 @@ func TestAnswers(t *testing.T) {
 			path := s.ask("alice", func(a *consent.Ask) { a.MaxUses = c.max })
 			form := b.get(path).form()
 			form.Set("decision", "allow")
-			for name, values := range c.form {
-				form[name] = values
-			}
+			maps.Copy(form, c.form)
 			p := b.post(path, form).want(c.status)
 			grants := s.grants("alice")
 			if c.status != 303 {
@@ -266,7 +265,7 @@ func TestVoidQuestions(t *testing.T) {
 			s.resource("mail", func(r *agents.Resource) { r.Disabled = true })
 		}, 409},
 		{"the live store forgets", func(_ *testing.T, s *site) {
-			s.w.Engine.Engine.Close()
+			s.w.Engine.Close()
 		}, 503},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"obolus/agents"
 	"obolus/audit"
 	"obolus/consent"
+	"obolus/oauth/exchange"
 	"obolus/transaction"
 )
 
@@ -31,6 +32,7 @@ type mineView struct {
 type mineAgent struct {
 	party
 	Raw    string // its id, for the form
+	keys   string // what its users trust it by, now
 	Note   string // why it does nothing at the moment
 	Live   []mineGrant
 	Over   []mineGrant
@@ -125,6 +127,8 @@ func (s *Server) addGrant(a *mineAgent, g consent.Drawn, known *registry) error 
 		shown.End = "an operator stopped it " + ago(g.Withdrawn, now)
 	case !now.Before(g.Expires):
 		shown.End = "it ran out " + ago(g.Expires, now)
+	case g.AgentKeys != a.keys:
+		shown.End = "void: the agent has changed its keys or its owner, and must ask again"
 	case g.Exhausted():
 		shown.End = "used up " + ago(g.LastUsed, now)
 	default:
@@ -137,10 +141,10 @@ func (s *Server) addGrant(a *mineAgent, g consent.Drawn, known *registry) error 
 }
 
 func usesLeft(g consent.Drawn) string {
-	switch {
-	case g.Uses == 0:
+	switch g.Uses {
+	case 0:
 		return "Any number of times"
-	case g.Uses == 1:
+	case 1:
 		return "Once"
 	default:
 		return fmt.Sprintf("%d of %d times left", max(g.Uses-g.Used, 0), g.Uses)
@@ -212,7 +216,7 @@ func (r *registry) mine(found map[string]*mineAgent, id string) (*mineAgent, err
 	case err != nil:
 		return nil, err
 	default:
-		a.party = agentParty(reg)
+		a.party, a.keys = agentParty(reg), exchange.Fingerprint(reg)
 		if !reg.ActiveAt(r.now) {
 			a.Note = "This agent is switched off by the operators."
 		}

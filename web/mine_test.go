@@ -138,6 +138,20 @@ func TestMyAgentsThatEnded(t *testing.T) {
 	b.get("/agents").has("it ran out 10 minutes ago", "Agents that may do nothing any more (2)").hasNot("completely")
 }
 
+// TestAgentsThatChanged: what was allowed to another key or owner is not shown as if it counted.
+func TestAgentsThatChanged(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.w.Consent("alice", "agent-a", "mail", consent.Decision{Scopes: []string{"mail.read"}})
+	b := s.signedIn("alice")
+	b.get("/agents").has("Any number of times").hasNot("void")
+	s.agent = s.w.Agent("agent-a", nil)
+	b.get("/agents").has("void: the agent has changed its keys", "completely").hasNot("Any number of times")
+	if _, err := s.pass("alice"); err == nil {
+		t.Error("it counts all the same")
+	}
+}
+
 // TestAgentsThatWereRefused shows that too.
 func TestAgentsThatWereRefused(t *testing.T) {
 	t.Parallel()

@@ -14,7 +14,7 @@ import (
 )
 
 //go:embed templates/*.html assets/*
-var files embed.FS //nolint:gochecknoglobals // what is embedded can be nothing else
+var files embed.FS
 
 // Server answers for the pages.
 type Server struct {

@@ -7,6 +7,7 @@ import (
 	"html"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -80,7 +81,7 @@ func newSite(t *testing.T, change func(*web.Config)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	router := mux.NewRouter()
+	router := mux.NewRouter().UseEncodedPath().SkipClean(true) // as the server does
 	u, err := url.Parse(s.cfg.Issuer)
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +175,7 @@ func (s *site) browser() *browser {
 // transport leads every name to the test server.
 func (s *site) transport() *http.Transport {
 	return &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the name is not that of the test certificate
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, network, s.ts.Listener.Addr().String())
@@ -207,9 +208,7 @@ func (b *browser) do(method, path string, form url.Values) page {
 	if err != nil {
 		b.s.t.Fatal(err)
 	}
-	for name, values := range b.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, b.header)
 	if form != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -81,7 +82,7 @@ func read(args []string, stage operator.Stage) (*kong.Context, error) {
 type mistake struct{ error }
 
 // Is makes it one of usage.
-func (mistake) Is(target error) bool { return target == operator.ErrUsage } //nolint:errorlint // this is what errors.Is asks
+func (mistake) Is(target error) bool { return target == operator.ErrUsage }
 
 // commandOf is the command that a mistake was made in, as far as the words were understood.
 func commandOf(err error) string {
@@ -111,7 +112,7 @@ func carryOut(ctx context.Context, command *kong.Context, stage operator.Stage) 
 	node := command.Selected()
 	command.Bind(operator.CommandName(node.Name))
 	for ; node != nil; node = node.Parent {
-		connected, ok := node.Target.Addr().Interface().(operator.Connected)
+		connected, ok := reflect.TypeAssert[operator.Connected](node.Target.Addr())
 		if !ok {
 			continue
 		}

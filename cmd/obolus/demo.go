@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"golang.org/x/term"
 
@@ -30,6 +32,8 @@ Examples:
 
 // Run tells the story.
 func (c *demoCommand) Run(ctx context.Context, stage operator.Stage) error {
+	signal.Ignore(syscall.SIGPIPE) // nobody may be listening any more, and the folder is removed all the same
+	defer signal.Reset(syscall.SIGPIPE)
 	return demo.Run(ctx, demo.Options{Out: stage.Out, Color: colors(stage), Records: c.Records, Live: c.Live, Keep: c.Keep, Version: buildVersion()})
 }
 

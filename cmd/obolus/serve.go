@@ -59,6 +59,9 @@ func (c *serveCommand) Run(ctx context.Context, stage operator.Stage) error {
 	if err != nil {
 		return err
 	}
+	hup := make(chan os.Signal, 1) // before anybody can know that there is a server
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	log := logger(stage.Err, cfg.Log)
 	s, err := server.Start(ctx, cfg, server.Options{Log: log, Version: buildVersion()})
 	if err != nil {
@@ -68,9 +71,6 @@ func (c *serveCommand) Run(ctx context.Context, stage operator.Stage) error {
 		log.WarnContext(ctx, "this is weak", "sentence", w)
 	}
 	log.InfoContext(ctx, "serving", "issuer", s.Issuer(), "address", s.Addr(), "operators_token", s.Config().Operators.TokenFile)
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	ended := make(chan struct{})
 	defer close(ended)
 	go reload(ctx, s, hup, ended)
@@ -84,7 +84,7 @@ func reload(ctx context.Context, s *server.Server, hup <-chan os.Signal, ended <
 		case <-ended:
 			return
 		case <-hup:
-			_ = s.Reload(ctx) //nolint:errcheck // the log says it
+			_ = s.Reload(ctx)
 		}
 	}
 }
@@ -102,7 +102,7 @@ func logger(w io.Writer, c config.Log) *slog.Logger {
 }
 
 // version is set by the linker.
-var version string //nolint:gochecknoglobals // the linker sets nothing else
+var version string
 
 // buildVersion is what the linker or the go command says of this binary.
 func buildVersion() string {

@@ -18,19 +18,29 @@ func TestDescribe(t *testing.T) {
 		want  []string
 	}{
 		{vault, []string{"In Vault, read, list at secret/data/ci"}},
-		{`{"type":"vault:path_access","path":"a","capabilities":["update"],"allowed_parameters":{"ttl":["1h"]},"required_parameters":["ttl"]}`,
-			[]string{"In Vault, update at a", `allowed_parameters: {"ttl":["1h"]}`, "required_parameters: ttl"}},
+		{
+			`{"type":"vault:path_access","path":"a","capabilities":["update"],"allowed_parameters":{"ttl":["1h"]},"required_parameters":["ttl"]}`,
+			[]string{"In Vault, update at a", `allowed_parameters: {"ttl":["1h"]}`, "required_parameters: ttl"},
+		},
 		{pay, []string{"Pay up to 20.00 EUR to Book shop"}},
-		{`{"type":"payment","amount":{"value":"5","currency":"CHF"},"account":"CH93 0076 2011 6238 5295 7","reference":"7","locations":["https://bank.test/"]}`,
-			[]string{"Pay up to 5 CHF to anybody, account CH93 0076 2011 6238 5295 7, reference 7, at https://bank.test/"}},
+		{
+			`{"type":"payment","amount":{"value":"5","currency":"CHF"},"account":"CH93 0076 2011 6238 5295 7","reference":"7","locations":["https://bank.test/"]}`,
+			[]string{"Pay up to 5 CHF to anybody, account CH93 0076 2011 6238 5295 7, reference 7, at https://bank.test/"},
+		},
 		{call, []string{`Call the tool send_mail with {"to":"bob@example.com"}`}},
 		{`{"type":"mcp_tool_call","tool":"t"}`, []string{"Call the tool t with any arguments"}},
-		{`{"type":"mcp_tool_call","tool":"t","server":"<b>","args_digest":"sha-256=:zasGfp876zLRJSz9Y+SSWS/sv1kbDQjK2yS7F/OGQkY=:"}`,
-			[]string{"Call the tool t of <b> with the arguments whose digest is sha-256=:zasGfp876zLRJSz9Y+SSWS/sv1kbDQjK2yS7F/OGQkY=:"}},
-		{`{"type":"mcp_tool_call","tool":"{tool} [x|y]","arguments":{"a":"<\u202e&\n\ud83d\ude00\udb40\udc01"}}`,
-			[]string{`Call the tool {tool} [x|y] with {"a":"<\u202e&\n😀\udb40\udc01"}`}},
-		{entry(`,"size":3,"public":true,"owner":{"name":"Ann","id":1},"note":"hi"`),
-			[]string{"Do read at docs with up to 3 bytes", "note: hi", "owner.id: 1", "owner.name: Ann", "public: true"}},
+		{
+			`{"type":"mcp_tool_call","tool":"t","server":"<b>","args_digest":"sha-256=:zasGfp876zLRJSz9Y+SSWS/sv1kbDQjK2yS7F/OGQkY=:"}`,
+			[]string{"Call the tool t of <b> with the arguments whose digest is sha-256=:zasGfp876zLRJSz9Y+SSWS/sv1kbDQjK2yS7F/OGQkY=:"},
+		},
+		{
+			`{"type":"mcp_tool_call","tool":"{tool} [x|y]","arguments":{"a":"<\u202e&\n\ud83d\ude00\udb40\udc01"}}`,
+			[]string{`Call the tool {tool} [x|y] with {"a":"<\u202e&\n😀\udb40\udc01"}`},
+		},
+		{
+			entry(`,"size":3,"public":true,"owner":{"name":"Ann","id":1},"note":"hi"`),
+			[]string{"Do read at docs with up to 3 bytes", "note: hi", "owner.id: 1", "owner.name: Ann", "public: true"},
+		},
 	} {
 		t.Run(c.entry, func(t *testing.T) {
 			t.Parallel()

@@ -55,9 +55,11 @@ func TestCovers(t *testing.T) {
 
 		{"two payments of one", list(amount("20", "")), list(amount("15", ""), amount("5", "")), false},
 		{"two payments of two", list(amount("20", ""), amount("10", "")), list(amount("9", ""), amount("19", "")), true},
-		{"two payments of two, where the first took the only one for the second",
+		{
+			"two payments of two, where the first took the only one for the second",
 			list(amount("20", `,"payee":"A"`), amount("20", `,"payee":"A","reference":"1"`)),
-			list(amount("20", `,"payee":"A","reference":"1"`), amount("19", `,"payee":"A"`)), true},
+			list(amount("20", `,"payee":"A","reference":"1"`), amount("19", `,"payee":"A"`)), true,
+		},
 		{"the same payment twice is one", list(amount("20", "")), list(amount("20", ""), amount("20", "")), true},
 		{"two calls of a tool that may be called", list(tool("")), list(tool(`,"server":"a"`), tool(`,"server":"b"`)), true},
 
@@ -152,37 +154,57 @@ func TestWidest(t *testing.T) {
 		{"the same", list(vault), list(vault), list(vault)},
 		{"nothing in common", list(vault), list(pay, call), nil},
 		{"the smaller amount", list(pay), list(`{"type":"payment","amount":{"value":"50","currency":"EUR"},"payee":"Book shop"}`), list(pay)},
-		{"the limits of both", list(`{"type":"payment","amount":{"value":"50","currency":"EUR"},"payee":"Book shop"}`),
+		{
+			"the limits of both", list(`{"type":"payment","amount":{"value":"50","currency":"EUR"},"payee":"Book shop"}`),
 			list(`{"type":"payment","amount":{"value":"20.00","currency":"EUR"},"reference":"7"}`),
-			list(`{"type":"payment","amount":{"value":"20.00","currency":"EUR"},"payee":"Book shop","reference":"7"}`)},
+			list(`{"type":"payment","amount":{"value":"20.00","currency":"EUR"},"payee":"Book shop","reference":"7"}`),
+		},
 		{"another currency", list(pay), list(`{"type":"payment","amount":{"value":"1","currency":"JPY"}}`), nil},
-		{"the actions of both", list(`{"type":"vault:path_access","path":"a","capabilities":["read","list"]}`),
+		{
+			"the actions of both", list(`{"type":"vault:path_access","path":"a","capabilities":["read","list"]}`),
 			list(`{"type":"vault:path_access","path":"a","capabilities":["update","list","read"]}`),
-			list(`{"type":"vault:path_access","path":"a","capabilities":["list","read"]}`)},
-		{"no action of both", list(`{"type":"vault:path_access","path":"a","capabilities":["read"]}`),
-			list(`{"type":"vault:path_access","path":"a","capabilities":["update"]}`), nil},
-		{"the parameters of both", list(`{"type":"vault:path_access","path":"a","capabilities":["read"],"allowed_parameters":{"a":[],"b":["x","y"],"c":["z"],"e":["q"]},"denied_parameters":{"k":["1"],"l":[],"m":["3"],"n":["5"]},"required_parameters":["r"]}`),
+			list(`{"type":"vault:path_access","path":"a","capabilities":["list","read"]}`),
+		},
+		{
+			"no action of both", list(`{"type":"vault:path_access","path":"a","capabilities":["read"]}`),
+			list(`{"type":"vault:path_access","path":"a","capabilities":["update"]}`), nil,
+		},
+		{
+			"the parameters of both", list(`{"type":"vault:path_access","path":"a","capabilities":["read"],"allowed_parameters":{"a":[],"b":["x","y"],"c":["z"],"e":["q"]},"denied_parameters":{"k":["1"],"l":[],"m":["3"],"n":["5"]},"required_parameters":["r"]}`),
 			list(`{"type":"vault:path_access","path":"a","capabilities":["read"],"allowed_parameters":{"a":["w"],"b":["y","v"],"c":[],"d":[],"e":["p"]},"denied_parameters":{"k":["2"],"l":["4"],"m":[]},"required_parameters":["s"]}`),
-			list(`{"type":"vault:path_access","path":"a","capabilities":["read"],"allowed_parameters":{"a":["w"],"b":["y"],"c":["z"]},"denied_parameters":{"k":["2","1"],"l":[],"m":[],"n":["5"]},"required_parameters":["s","r"]}`)},
-		{"no parameters of both", list(`{"type":"vault:path_access","path":"a","capabilities":["read"],"allowed_parameters":{"a":[]}}`),
-			list(`{"type":"vault:path_access","path":"a","capabilities":["read"],"allowed_parameters":{"b":[]}}`), nil},
-		{"the deeper place", list(entry("")), list(`{"type":"https://example.com/access","actions":["read"],"place":"docs/a"}`),
-			list(`{"type":"https://example.com/access","actions":["read"],"place":"docs/a"}`)},
+			list(`{"type":"vault:path_access","path":"a","capabilities":["read"],"allowed_parameters":{"a":["w"],"b":["y"],"c":["z"]},"denied_parameters":{"k":["2","1"],"l":[],"m":[],"n":["5"]},"required_parameters":["s","r"]}`),
+		},
+		{
+			"no parameters of both", list(`{"type":"vault:path_access","path":"a","capabilities":["read"],"allowed_parameters":{"a":[]}}`),
+			list(`{"type":"vault:path_access","path":"a","capabilities":["read"],"allowed_parameters":{"b":[]}}`), nil,
+		},
+		{
+			"the deeper place", list(entry("")), list(`{"type":"https://example.com/access","actions":["read"],"place":"docs/a"}`),
+			list(`{"type":"https://example.com/access","actions":["read"],"place":"docs/a"}`),
+		},
 		{"the data of both", list(entry(`,"datatypes":["x","y"]`)), list(entry(`,"datatypes":["y","z"]`)), list(entry(`,"datatypes":["y"]`))},
 		{"no data of both", list(entry(`,"datatypes":["x"]`)), list(entry(`,"datatypes":["z"]`)), list(entry(""))},
 		{"data of one", list(entry(`,"datatypes":["x"]`)), list(entry("")), list(entry(""))},
 		{"the asked note", list(entry(`,"note":"a"`)), list(entry(`,"note":"b"`)), list(entry(`,"note":"b"`))},
-		{"what would not be allowed by itself", list(`{"type":"mcp_tool_call","tool":"t","arguments":{"a":"y"}}`),
-			list(`{"type":"mcp_tool_call","tool":"t","args_digest":"sha-256=:zasGfp876zLRJSz9Y+SSWS/sv1kbDQjK2yS7F/OGQkY=:"}`), nil},
-		{"the wider of two that one asked for meets", list(
-			`{"type":"mcp_tool_call","tool":"t","server":"a"}`, `{"type":"mcp_tool_call","tool":"t"}`), list(`{"type":"mcp_tool_call","tool":"t"}`),
-			list(`{"type":"mcp_tool_call","tool":"t"}`)},
-		{"one payment of two", list(`{"type":"payment","amount":{"value":"5","currency":"EUR"}}`),
-			list(`{"type":"payment","amount":{"value":"9","currency":"EUR"},"payee":"A"}`, `{"type":"payment","amount":{"value":"9","currency":"EUR"},"payee":"B"}`),
-			list(`{"type":"payment","amount":{"value":"5","currency":"EUR"},"payee":"A"}`)},
-		{"both of two", list(`{"type":"mcp_tool_call","tool":"t","server":"a"}`, `{"type":"mcp_tool_call","tool":"t","server":"b"}`),
+		{
+			"what would not be allowed by itself", list(`{"type":"mcp_tool_call","tool":"t","arguments":{"a":"y"}}`),
+			list(`{"type":"mcp_tool_call","tool":"t","args_digest":"sha-256=:zasGfp876zLRJSz9Y+SSWS/sv1kbDQjK2yS7F/OGQkY=:"}`), nil,
+		},
+		{
+			"the wider of two that one asked for meets", list(
+				`{"type":"mcp_tool_call","tool":"t","server":"a"}`, `{"type":"mcp_tool_call","tool":"t"}`), list(`{"type":"mcp_tool_call","tool":"t"}`),
 			list(`{"type":"mcp_tool_call","tool":"t"}`),
-			list(`{"type":"mcp_tool_call","tool":"t","server":"a"}`, `{"type":"mcp_tool_call","tool":"t","server":"b"}`)},
+		},
+		{
+			"one payment of two", list(`{"type":"payment","amount":{"value":"5","currency":"EUR"}}`),
+			list(`{"type":"payment","amount":{"value":"9","currency":"EUR"},"payee":"A"}`, `{"type":"payment","amount":{"value":"9","currency":"EUR"},"payee":"B"}`),
+			list(`{"type":"payment","amount":{"value":"5","currency":"EUR"},"payee":"A"}`),
+		},
+		{
+			"both of two", list(`{"type":"mcp_tool_call","tool":"t","server":"a"}`, `{"type":"mcp_tool_call","tool":"t","server":"b"}`),
+			list(`{"type":"mcp_tool_call","tool":"t"}`),
+			list(`{"type":"mcp_tool_call","tool":"t","server":"a"}`, `{"type":"mcp_tool_call","tool":"t","server":"b"}`),
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

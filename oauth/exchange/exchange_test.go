@@ -3,6 +3,7 @@ package exchange_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -117,9 +118,7 @@ func (r *rule) subject(t *testing.T) (compact, user string, kind oauth.TokenType
 	if r.read(t, "foreign", &foreign) {
 		now := r.w.Now().Unix()
 		claims := map[string]any{"iss": "https://idp.test", "sub": "alice", "aud": world.Issuer, "iat": now, "exp": now + 300, "jti": "f1"}
-		for name, v := range foreign.Claims {
-			claims[name] = v
-		}
+		maps.Copy(claims, foreign.Claims)
 		payload, err := json.Marshal(claims)
 		if err != nil {
 			t.Fatal(err)

@@ -133,7 +133,7 @@ func encode(r store.Record) []byte {
 	raw := make([]byte, headSize, headSize+len(r.Value))
 	binary.BigEndian.PutUint64(raw, r.Version)
 	if !r.Expires.IsZero() {
-		binary.BigEndian.PutUint64(raw[8:], uint64(r.Expires.UnixMilli())) //nolint:gosec // the store's clock is after 1970
+		binary.BigEndian.PutUint64(raw[8:], uint64(r.Expires.UnixMilli()))
 	}
 	return append(raw, r.Value...)
 }
@@ -147,7 +147,7 @@ func remove(from *bbolt.Bucket, key []byte) error {
 
 func deathOf(expires time.Time, key []byte) []byte {
 	death := make([]byte, 8, 8+len(key))
-	binary.BigEndian.PutUint64(death, uint64(expires.UnixMilli())) //nolint:gosec // the store's clock is after 1970
+	binary.BigEndian.PutUint64(death, uint64(expires.UnixMilli()))
 	return append(death, key...)
 }
 

@@ -123,7 +123,7 @@ func (w words) args(c store.Commit) []any {
 	for i, cond := range c.If {
 		condNames[i], condKinds[i], numbers[i] = cond.Name, int16(cond.Is), cond.Count
 		if cond.Is == store.AtVersion {
-			numbers[i] = int64(min(cond.Version, math.MaxInt64)) //nolint:gosec // it is in range
+			numbers[i] = int64(min(cond.Version, math.MaxInt64))
 		}
 	}
 	n := len(c.Writes)

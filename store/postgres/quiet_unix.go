@@ -23,7 +23,7 @@ func quiet(c net.Conn) bool {
 	// Not raw.Read: that waits for its turn behind a read that is under way, and pgx leaves one behind after a slow write.
 	err = raw.Control(func(fd uintptr) {
 		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT) //nolint:gosec // it came from an int
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		silent = errors.Is(err, syscall.EAGAIN)
 	})
 	return silent && err == nil

@@ -539,7 +539,7 @@ func TestAnAccountWithNoMoreThanItNeeds(t *testing.T) {
 	t.Parallel()
 	s := servers.StartRedis(t)
 	rule := []any{"acl", "setuser", "obolus", "on", ">secret", "resetkeys", "~obolus:*", "resetchannels", "&obolus:*", "-@all"}
-	for _, command := range strings.Fields("get getex getrange set del incrby persist pexpireat zadd zcard zrem zrangebylex" +
+	for command := range strings.FieldsSeq("get getex getrange set del incrby persist pexpireat zadd zcard zrem zrangebylex" +
 		" zrangebyscore zrevrange publish subscribe unsubscribe evalsha script|load info time ping") {
 		rule = append(rule, "+"+command)
 	}
@@ -557,8 +557,12 @@ func TestAnAccountWithNoMoreThanItNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, w := range []store.Write{
-		{Name: "n", Add: 1 << 60}, {Name: "n", Add: 1, TTL: time.Hour}, {Name: "l", Value: []byte("x"), Listed: true, TTL: time.Millisecond},
-		{Name: "l", Value: []byte("x"), Listed: true}, {Name: "l", Delete: true, Listed: true}, {Name: "v", Value: []byte("x"), Version: 1 << 52},
+		{Name: "n", Add: 1 << 60},
+		{Name: "n", Add: 1, TTL: time.Hour},
+		{Name: "l", Value: []byte("x"), Listed: true, TTL: time.Millisecond},
+		{Name: "l", Value: []byte("x"), Listed: true},
+		{Name: "l", Delete: true, Listed: true},
+		{Name: "v", Value: []byte("x"), Version: 1 << 52},
 		{Name: "v", Value: []byte("x"), Version: 1 << 51, Listed: true},
 	} {
 		_, err := e.Do(t.Context(), store.Batch{

@@ -22,5 +22,4 @@ if (allow) {
 	});
 	window.addEventListener("pageshow", arm);
 	document.addEventListener("visibilitychange", arm);
-	document.querySelector("button.deny").focus({ preventScroll: true });
 }

@@ -39,8 +39,8 @@ func keysOf(t reflect.Type, path string, found map[string]bool) {
 	if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Time]() {
 		return
 	}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
+		f := f
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous:

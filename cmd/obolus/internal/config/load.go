@@ -30,7 +30,7 @@ const maxFile = 16 << 20
 
 // notSettings are variables that begin like ours and are none: those of the commands, those that tests read, and those
 // which Kubernetes puts beside every process when a service is called obolus.
-var notSettings = regexp.MustCompile(`^OBOLUS_(CONFIG|SERVER|TOKEN_FILE|TEST_\w*|SERVICE_\w+|PORT(_\w+)?)$`) //nolint:gochecknoglobals // a constant expression
+var notSettings = regexp.MustCompile(`^OBOLUS_(CONFIG|SERVER|TOKEN_FILE|TEST_\w*|SERVICE_\w+|PORT(_\w+)?)$`)
 
 // Load reads the sources and checks what they say. The error lists every mistake, one per line.
 func Load(from Sources) (Config, error) {

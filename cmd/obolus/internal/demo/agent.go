@@ -83,7 +83,7 @@ func ask(client *http.Client, req *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxPage))
 	if err != nil {
 		return answer{}, err

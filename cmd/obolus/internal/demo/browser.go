@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -67,12 +68,8 @@ func (b *browser) open(ctx context.Context, link string) (*page, error) {
 // send fills a form in and presses a button of it.
 func (b *browser) send(ctx context.Context, p *page, f form, press button, typed url.Values) (*page, error) {
 	values := url.Values{}
-	for name, v := range f.fields {
-		values[name] = v
-	}
-	for name, v := range typed {
-		values[name] = v
-	}
+	maps.Copy(values, f.fields)
+	maps.Copy(values, typed)
 	if press.name != "" {
 		values.Set(press.name, press.value)
 	}
@@ -97,7 +94,7 @@ func (b *browser) do(req *http.Request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	p := &page{at: res.Request.URL, status: res.StatusCode, location: res.Header.Get("Location")}
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxPage))
 	if err != nil {

@@ -40,10 +40,10 @@ func Run(ctx context.Context, o Options) (err error) {
 		t.step(i+1, s.title, s.verdict, lines)
 	}
 	t.closing(len(steps), time.Since(started))
-	if o.Keep {
-		return w.keep(ctx, t)
+	if o.Keep && t.gone == nil {
+		err = w.keep(ctx, t)
 	}
-	return nil
+	return errors.Join(err, t.gone)
 }
 
 // step is one part of the story. What is done checks itself and gives the lines to show.

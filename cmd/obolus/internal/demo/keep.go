@@ -33,7 +33,7 @@ func (w *world) keep(ctx context.Context, t *teller) error {
 // nag asks again and again, and tells when the answer changes.
 func (w *world) nag(ctx context.Context, t *teller) {
 	last := ""
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && t.gone == nil {
 		got, err := w.agent.exchange(ctx, w.alice.token, "mail.read")
 		switch {
 		case err != nil:
@@ -47,7 +47,7 @@ func (w *world) nag(ctx context.Context, t *teller) {
 			last = got.String()
 			t.say("    %-8s %s", t.paint(red, "refused"), got)
 			if got.Reason == "" || got.status == http.StatusBadRequest && got.Error == "invalid_request" {
-				_ = w.signIn(ctx, &w.alice) //nolint:errcheck // the next question says so again
+				_ = w.signIn(ctx, &w.alice)
 			}
 		}
 		select {

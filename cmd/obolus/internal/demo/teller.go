@@ -11,6 +11,7 @@ import (
 type teller struct {
 	out   io.Writer
 	color bool
+	gone  error // why nobody listens any more
 }
 
 // line is one thing to show of a step: what it is, and what it says.
@@ -30,7 +31,11 @@ func (t *teller) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-func (t *teller) say(format string, args ...any) { fmt.Fprintf(t.out, format+"\n", args...) }
+func (t *teller) say(format string, args ...any) {
+	if t.gone == nil {
+		_, t.gone = fmt.Fprintf(t.out, format+"\n", args...)
+	}
+}
 
 func (t *teller) opening(w *world) {
 	t.say("%s: a token that pays for one transaction, and is worthless the moment somebody says stop.\n", t.paint(bold, "Obolus"))

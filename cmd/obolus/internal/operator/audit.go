@@ -73,7 +73,7 @@ func (c selection) values(now time.Time) (url.Values, error) {
 func duration(s string) (time.Duration, bool) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
-		return time.Duration(n) * 24 * time.Hour, err == nil //nolint:gosec // at most 16 bits
+		return time.Duration(n) * 24 * time.Hour, err == nil
 	}
 	d, err := time.ParseDuration(s)
 	return d, err == nil
@@ -172,8 +172,17 @@ func outcome(e audit.Event) string {
 func story(e audit.Event) string {
 	words := []string{string(e.Kind)}
 	for _, part := range []struct{ word, value string }{
-		{"", e.Subject}, {"by", e.By}, {"actor", e.Actor}, {"client", differs(e.Client, e.Actor)}, {"for", e.User}, {"at", e.Target},
-		{"scope", e.GrantedScope}, {"grant", e.Grant}, {"", e.Txn}, {"because", string(e.Reason)}, {"policies", strings.Join(e.Policies, " ")},
+		{"", e.Subject},
+		{"by", e.By},
+		{"actor", e.Actor},
+		{"client", differs(e.Client, e.Actor)},
+		{"for", e.User},
+		{"at", e.Target},
+		{"scope", e.GrantedScope},
+		{"grant", e.Grant},
+		{"", e.Txn},
+		{"because", string(e.Reason)},
+		{"policies", strings.Join(e.Policies, " ")},
 		{"saying", e.Why},
 	} {
 		if part.value != "" {

@@ -122,7 +122,7 @@ func running(ctx context.Context, cfg config.Config) bool {
 	if err != nil {
 		return false
 	}
-	defer res.Body.Close() //nolint:errcheck // nothing is read
+	defer res.Body.Close()
 	return res.StatusCode == http.StatusOK
 }
 

@@ -111,7 +111,7 @@ type password struct {
 }
 
 func (p password) ask(s *Session) (string, error) {
-	var in io.Reader = s.In
+	in := s.In
 	switch p.PasswordFile {
 	case "-":
 	case "":

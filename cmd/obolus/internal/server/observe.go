@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,7 +60,7 @@ func (w *watched) Write(p []byte) (int, error) {
 func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Flush is for those who ask for it by its name.
-func (w *watched) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() } //nolint:errcheck // what cannot be flushed comes later
+func (w *watched) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
 // Hijack is for those who ask for it by its name.
 func (w *watched) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -188,8 +189,8 @@ func (d *door) peer(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0; i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+	for _, hop := range slices.Backward(hops) {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hop))
 		if err != nil {
 			break
 		}

@@ -549,7 +549,7 @@ func TestTLSAndARenewedCertificate(t *testing.T) {
 		t.Errorf("issuer %s", r.Issuer())
 	}
 	name := func() string {
-		conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", r.Addr()) //nolint:gosec // looked at
+		conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", r.Addr())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -565,7 +565,7 @@ func TestTLSAndARenewedCertificate(t *testing.T) {
 			t.Fatal("the renewed certificate is not read")
 		}
 	}
-	old := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11} //nolint:gosec // the attack
+	old := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}
 	if conn, err := (&tls.Dialer{Config: old}).DialContext(t.Context(), "tcp", r.Addr()); err == nil {
 		_ = conn.Close()
 		t.Error("it speaks TLS 1.1")

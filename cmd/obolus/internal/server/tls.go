@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -60,15 +61,15 @@ const pollTime = 2 * time.Second
 
 // stampOf changes when one of the files does.
 func stampOf(files ...string) string {
-	stamp := ""
+	var stamp strings.Builder
 	for _, name := range files {
 		if info, err := os.Stat(name); err == nil {
-			stamp += fmt.Sprint(info.ModTime().UnixNano(), info.Size(), ";")
+			stamp.WriteString(fmt.Sprint(info.ModTime().UnixNano(), info.Size(), ";"))
 		} else {
-			stamp += "none;"
+			stamp.WriteString("none;")
 		}
 	}
-	return stamp
+	return stamp.String()
 }
 
 // every does something again and again until the context ends.

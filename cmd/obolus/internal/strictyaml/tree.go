@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -43,9 +44,7 @@ func (t *Tree) File(name string, data []byte) {
 	}
 	if v, ok := t.value(doc, t.typ, ""); ok {
 		root, _ := v.(map[string]any)
-		for key, value := range root {
-			t.root[key] = value
-		}
+		maps.Copy(t.root, root)
 	}
 }
 
@@ -78,7 +77,7 @@ func (t *Tree) parse(data []byte) (*yaml.Node, bool) {
 func (t *Tree) syntax(err error) {
 	text, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
 	if m := regexp.MustCompile(`^line (\d+): (.*)$`).FindStringSubmatch(text); m != nil {
-		line, _ = strconv.Atoi(m[1]) //nolint:errcheck // digits by the expression
+		line, _ = strconv.Atoi(m[1])
 		text = m[2]
 	}
 	t.problems = append(t.problems, Problem{Place: Place{t.origin, max(line, 1)}, Text: "this is no YAML: " + text})

@@ -236,7 +236,7 @@ func (t *Tree) scalar(n *yaml.Node, typ reflect.Type, path string) (any, bool) {
 	case scalarText:
 		return n.Value, true
 	case scalarTime, scalarParsed:
-		text, _ := into.Interface().(encoding.TextUnmarshaler)
+		text, _ := reflect.TypeAssert[encoding.TextUnmarshaler](into)
 		if err := text.UnmarshalText([]byte(n.Value)); err != nil {
 			t.problem(n, path, fmt.Sprintf("wants %s, not %q", wants(typ), n.Value))
 			return nil, false

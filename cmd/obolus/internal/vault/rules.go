@@ -207,7 +207,7 @@ func (x *explainer) people() {
 // claim reads a text at a dotted path.
 func (x *explainer) claim(path string) string {
 	var at any = x.Claims
-	for _, name := range strings.Split(path, ".") {
+	for name := range strings.SplitSeq(path, ".") {
 		object, ok := at.(map[string]any)
 		if !ok {
 			return ""
