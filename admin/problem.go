@@ -17,7 +17,7 @@ import (
 )
 
 // Problem is a refusal as RFC 9457 writes it. Code is one stable word.
-type Problem struct {
+type Problem struct { //nolint:errname // the word of RFC 9457
 	Type   string `json:"type"` // always "about:blank": the status and the code say it
 	Title  string `json:"title"`
 	Status int    `json:"status"`

@@ -14,10 +14,12 @@ import (
 	"time"
 )
 
-// request is one request, written out, and what its answer must be.
+// request is one request, written out, and what its answer must be. What follows from the answer is sent at once on the same
+// connection, and counts as part of the same request.
 type request struct {
 	raw   []byte
 	check func(status int, body []byte) error
+	next  func(body []byte) (request, error) // nil: nothing follows
 }
 
 // load is how requests are sent: each once, over connections that stay open, never more than maxLoad of them.
@@ -147,12 +149,19 @@ func (w *wire) do(ctx context.Context, r request) error {
 		}
 		w.conn, w.in = conn, bufio.NewReaderSize(conn, 16<<10)
 	}
-	status, body, err := w.trip(r.raw)
-	if err != nil {
-		w.close()
-		return err
+	for {
+		status, body, err := w.trip(r.raw)
+		if err != nil {
+			w.close()
+			return err
+		}
+		if err := r.check(status, body); err != nil || r.next == nil {
+			return err
+		}
+		if r, err = r.next(body); err != nil {
+			return err
+		}
 	}
-	return r.check(status, body)
 }
 
 func (w *wire) trip(raw []byte) (int, []byte, error) {

@@ -61,7 +61,7 @@ func start(ctx context.Context, s spec, ready func(context.Context) error) (*chi
 		return nil, err
 	}
 	defer out.Close()
-	c.cmd = exec.Command(s.path, s.args...) //nolint:gosec,noctx // it is what this program is for; end ends it
+	c.cmd = exec.Command(s.path, s.args...)
 	c.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, s.env...)
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = s.dir, out, out
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: s.who}
@@ -111,7 +111,7 @@ func (c *child) tail() string {
 
 // end asks the child to end, and makes it.
 func (c *child) end() {
-	if c == nil {
+	if c == nil || c.cmd == nil {
 		return
 	}
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)

@@ -43,7 +43,7 @@ const (
 	boundAgent  = "bound"  // private_key_jwt and DPoP
 	mailServer  = "mail-server"
 	app         = "app"
-	user        = "alice"
+	alice       = "alice"
 )
 
 // stand is what a server stands on.

@@ -122,8 +122,8 @@ func inHarmless(c *check) {
 
 func inFlood(c *check) {
 	// A resource server of the case's own asks for more tokens than anybody has.
-	id, secret := c.name("scanner"), ""
-	secret = c.admin(http.MethodPut, "/clients/"+id, obj{"name": "Scanner " + id, "auth": "client_secret_basic"}).str("client_secret")
+	id := c.name("scanner")
+	secret := c.admin(http.MethodPut, "/clients/"+id, obj{"name": "Scanner " + id, "auth": "client_secret_basic"}).str("client_secret")
 	c.secret(secret, "client secret")
 	limited := answer{}
 	for i := 0; i < 20000 && limited.status == 0; i++ {

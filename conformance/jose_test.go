@@ -233,7 +233,7 @@ func (j jwt) verify(jwk obj) error {
 	if jwk["alg"] != alg {
 		return fmt.Errorf("the key is for %v, the token says %s", jwk["alg"], alg)
 	}
-	ok := false
+	var ok bool
 	switch alg {
 	case "ES256":
 		point := append(append([]byte{4}, member("x")...), member("y")...)

@@ -26,8 +26,13 @@ const (
 	TypeTxnToken     TokenType = "urn:ietf:params:oauth:token-type:txn_token"
 )
 
-// AssertionJWT is the only client_assertion_type that is read, RFC 7523 section 2.2.
-const AssertionJWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+// The values of client_assertion_type that are read.
+const (
+	// AssertionJWT is for what a client signed itself (RFC 7523 section 2.2), and for the token of the workload that it runs as.
+	AssertionJWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	// AssertionSPIFFE is for a JWT-SVID, OAuth SPIFFE Client Authentication.
+	AssertionSPIFFE = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
+)
 
 // AuthMethod is how a client authenticates at the token endpoint, RFC 7591 section 2.
 type AuthMethod string
@@ -38,6 +43,13 @@ const (
 	AuthSecretBasic   AuthMethod = "client_secret_basic"
 	AuthSecretPost    AuthMethod = "client_secret_post"
 	AuthNone          AuthMethod = "none"
+
+	AuthTLS        AuthMethod = "tls_client_auth"             // RFC 8705 section 2.1
+	AuthSelfSigned AuthMethod = "self_signed_tls_client_auth" // RFC 8705 section 2.2
+	AuthSPIFFEJWT  AuthMethod = "spiffe_jwt"                  // a JWT-SVID, OAuth SPIFFE Client Authentication
+	AuthSPIFFEX509 AuthMethod = "spiffe_x509"                 // an X.509-SVID, the same
+	// AuthFederated is for a token that a platform issued to the workload: a Kubernetes cluster, a CI system, a cloud. Ours.
+	AuthFederated AuthMethod = "federated_jwt"
 )
 
 // Values of token_type in an answer: RFC 6750, RFC 9449 section 5.

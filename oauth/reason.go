@@ -23,6 +23,8 @@ const (
 	ReasonProof         Reason = "dpop_proof_invalid"
 	ReasonProofUsed     Reason = "dpop_proof_replayed"
 	ReasonProofMissing  Reason = "dpop_proof_missing"
+	ReasonCertificate   Reason = "client_certificate"
+	ReasonWorkload      Reason = "workload_identity"
 
 	// On whose behalf, and by whom.
 	ReasonSubject          Reason = "subject_token"

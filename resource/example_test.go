@@ -3,7 +3,7 @@ package resource_test
 import (
 	"encoding/json"
 	"fmt"
-	"log"
+	"log" //nolint:depguard // an example ends as a main does
 	"net/http"
 	"net/http/httptest"
 	"strings"

@@ -73,7 +73,7 @@ func (g *Guard) ProtectedResource() http.Handler {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Cache-Control", "public, max-age=300")
 			w.Header().Set("Access-Control-Allow-Origin", "*")
-			w.Write(body)
+			_, _ = w.Write(body)
 		}
 	})
 }

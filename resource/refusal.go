@@ -85,7 +85,7 @@ func (g *Guard) Refuse(w http.ResponseWriter, err error) {
 	}
 	h.Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(body)
+	_, _ = w.Write(body)
 }
 
 // challenge writes WWW-Authenticate: for a 401 one challenge for each scheme that would do, with the error in that of the

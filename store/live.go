@@ -33,7 +33,7 @@ type Live struct {
 
 var _ Engine = (*Live)(nil)
 
-var epochKey = Key{Partition: "epoch", Name: "current"}
+var epochKey = Key{Partition: "epoch", Name: "current"} //nolint:gochecknoglobals // a constant that the language cannot call one
 
 // OpenLive puts engine under the epoch that records remembers, or opens the next one if the engine is not the
 // one of then.

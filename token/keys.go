@@ -191,9 +191,6 @@ const (
 	maxKeyID = 256
 )
 
-// privateMembers are the members of a JWK that must not be in one that is registered or sent: RFC 7518 section 6.
-var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} //nolint:gochecknoglobals // a constant list
-
 // ParseJWKS reads the public keys of somebody else. It refuses private and symmetric keys, kinds and sizes that are not taken,
 // more than 32 keys and a kid that stands twice; a key with another use than signatures is passed over. A key without kid gets its
 // thumbprint; an RSA key without alg is for PS256.
@@ -207,6 +204,7 @@ type jwkRules struct {
 	algs []string // a key that names no alg is for the first of them that fits it; empty: see ParseJWKS
 	// foreign passes over keys of kinds that are not taken, as RFC 7517 section 5 says: the set was not made for us.
 	foreign bool
+	use     string // that a key must have; empty: sig, or none
 }
 
 var (
@@ -251,7 +249,7 @@ func (r jwkRules) parseSet(data []byte) (PublicSet, error) {
 }
 
 func (r jwkRules) parse(raw []byte) (PublicKey, error) {
-	if err := checkJWK(raw); err != nil {
+	if err := r.check(raw); err != nil {
 		return PublicKey{}, err
 	}
 	var jwk jose.JSONWebKey
@@ -271,8 +269,8 @@ func (r jwkRules) parse(raw []byte) (PublicKey, error) {
 	return PublicKey{ID: jwk.KeyID, Alg: alg, Key: jwk.Key}, err
 }
 
-// checkJWK refuses what must not be in a key that is registered or sent, before it is decoded.
-func checkJWK(raw []byte) error {
+// check refuses what must not be in a key that is registered or sent, before it is decoded.
+func (r jwkRules) check(raw []byte) error {
 	use := ""
 	err := strict.Object(raw, strict.Limits{Bytes: maxToken, Depth: 4, Members: 32}, func(name string, value []byte) error {
 		switch name {
@@ -284,7 +282,7 @@ func checkJWK(raw []byte) error {
 			return nil
 		}
 	})
-	if err == nil && use != "" && use != "sig" {
+	if err == nil && use != r.use && (r.use != "" || use != "sig") {
 		return errUse
 	}
 	return err

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,8 @@ type RemoteConfig struct {
 	Now    func() time.Time
 	// Algs are those of the issuer: a key that names no alg is for the first of them that fits it. Empty: an RSA key is for PS256.
 	Algs []string
+	// Bundle says that what is published is a SPIFFE trust bundle, to be read by ParseBundle.
+	Bundle bool
 	// MinRefresh is how soon an unknown kid is looked for again; zero: 30 seconds.
 	MinRefresh time.Duration
 	// MaxStale is how long keys that should have been fetched anew serve on while that fails; zero: one hour. A key
@@ -63,8 +66,9 @@ type RemoteKeys struct {
 
 // fetched is a key set and the time until which it is fresh; the zero value is none.
 type fetched struct {
-	set   PublicSet
-	until time.Time
+	set         PublicSet
+	authorities []*x509.Certificate
+	until       time.Time
 }
 
 var _ KeySource = (*RemoteKeys)(nil)
@@ -167,11 +171,33 @@ func (r *RemoteKeys) fetch(ctx context.Context) (fetched, error) {
 	if err != nil {
 		return fetched{}, err
 	}
-	set, err := jwkRules{algs: r.cfg.Algs, foreign: true}.parseSet(body)
-	if err != nil {
-		return fetched{}, err
+	until := r.cfg.Now().Add(freshness(head))
+	if r.cfg.Bundle {
+		bundle, err := ParseBundle(body)
+		return fetched{set: bundle.Keys, authorities: bundle.Authorities, until: until}, err
 	}
-	return fetched{set: set, until: r.cfg.Now().Add(freshness(head))}, nil
+	set, err := jwkRules{algs: r.cfg.Algs, foreign: true}.parseSet(body)
+	return fetched{set: set, until: until}, err
+}
+
+// Authorities are the X.509 authorities of a trust bundle, as fresh as the keys are. ErrUnreachable: there are none to be had.
+func (r *RemoteKeys) Authorities(ctx context.Context) ([]*x509.Certificate, error) {
+	r.mu.Lock()
+	now := r.cfg.Now()
+	wait := r.flight == nil && r.failures >= fastFailures && now.Before(r.tried.Add(r.cfg.MinRefresh))
+	fresh := now.Before(r.got.until)
+	r.mu.Unlock()
+	if !fresh && !wait {
+		if err := r.refresh(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !now.Before(r.got.until.Add(r.cfg.MaxStale)) {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, r.failed)
+	}
+	return r.got.authorities, nil
 }
 
 // freshness reads Cache-Control: max-age, within bounds. What must not be stored is kept for the shortest time.

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"time"
 
 	"obolus/audit"
@@ -80,7 +79,7 @@ func (t *Transactions) Earlier(ctx context.Context, k *Keyed, recs []store.Recor
 	switch {
 	case was.Body != k.body:
 		refusal := oauth.Refuse(oauth.InvalidRequest, oauth.ReasonKeyReused, "the Idempotency-Key was used for another request")
-		refusal.HTTPStatus = http.StatusUnprocessableEntity
+		refusal.HTTPStatus = 422
 		return Earlier{}, refusal
 	case recs[1].Exists():
 		return Earlier{}, errConsumed()
@@ -97,7 +96,7 @@ func errConsumed() error {
 
 func errUnderWay() error {
 	refusal := oauth.Refuse(oauth.InvalidRequest, oauth.ReasonKeyBusy, "a request with this Idempotency-Key is under way")
-	refusal.HTTPStatus, refusal.RetryAfter = http.StatusConflict, time.Second
+	refusal.HTTPStatus, refusal.RetryAfter = 409, time.Second
 	return refusal
 }
 
@@ -187,7 +186,7 @@ func (k *Keyed) beaten(out store.Outcome) error {
 }
 
 func (k keyed) json() []byte {
-	data, _ := json.Marshal(k) //nolint:errcheck,errchkjson // strings and a bool only
+	data, _ := json.Marshal(k) //nolint:errchkjson // strings and a bool only
 	return data
 }
 

@@ -130,7 +130,7 @@ type found struct {
 }
 
 // tryClaim is the linearization point of a redemption.
-func (t *Transactions) tryClaim(ctx context.Context, cl claimed, server settled, c token.Claims, kid string, res agents.Resource) (found, error) {
+func (t *Transactions) tryClaim(ctx context.Context, cl claimed, server settled, c token.Claims, kid string, res agents.Resource) (found, error) { //nolint:revive // what a claim is made of
 	epoch := t.cfg.Live.Epoch().Number
 	if cl.epoch != epoch {
 		return t.otherEpoch(ctx, cl)

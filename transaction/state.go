@@ -158,12 +158,12 @@ func IssuedKey(jti string) (store.Key, bool) {
 }
 
 func (i issued) json() []byte {
-	data, _ := json.Marshal(i) //nolint:errcheck,errchkjson // strings and numbers only
+	data, _ := json.Marshal(i) //nolint:errchkjson // strings and numbers only
 	return data
 }
 
 func (r redeemed) json() []byte {
-	data, _ := json.Marshal(r) //nolint:errcheck,errchkjson // strings and numbers only
+	data, _ := json.Marshal(r) //nolint:errchkjson // strings and numbers only
 	return data
 }
 

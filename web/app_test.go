@@ -200,7 +200,7 @@ func TestWhoIsAsked(t *testing.T) {
 				p.leads("/sign-in?return_to=")
 			case fresh:
 				p.leads("/sign-in?fresh=1")
-				p = b.signIn("alice", path).leads(path)
+				b.signIn("alice", path).leads(path)
 				switch p = b.get(path); {
 				case strings.Contains(c.name, "acr"): // what cannot be met is told to the app, not asked for ever
 					if got := p.answer("https://app.test/cb").Get("error"); got != "login_required" {

@@ -34,13 +34,13 @@ func cookiesFor(scheme, base string) cookieNames {
 }
 
 func (s *Server) setCookie(v *visit, name, value string, site http.SameSite) {
-	http.SetCookie(v.w, &http.Cookie{
+	http.SetCookie(v.w, &http.Cookie{ //nolint:gosec // Secure follows the scheme of the issuer
 		Name: name, Value: value, Path: "/", Secure: s.cookies.secure, HttpOnly: true, SameSite: site,
 	})
 }
 
 func (s *Server) dropCookie(v *visit, name string) {
-	http.SetCookie(v.w, &http.Cookie{
+	http.SetCookie(v.w, &http.Cookie{ //nolint:gosec // Secure follows the scheme of the issuer
 		Name: name, Path: "/", Secure: s.cookies.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: -1,
 	})
 }

@@ -100,7 +100,7 @@ func scripts(text string) []string {
 // comparing, not for showing.
 func Skeleton(name string) string {
 	var b strings.Builder
-	for _, r := range norm.NFD.String(norm.NFKC.String(name)) {
+	for _, r := range norm.NFD.String(norm.NFKC.String(strings.ToValidUTF8(name, ""))) {
 		if r >= 0x300 && r <= 0x36f || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && r != '|' && r != '$' && r != '@' {
 			continue // accents, spaces, punctuation and what is not seen
 		}
@@ -115,7 +115,8 @@ func Skeleton(name string) string {
 		}
 		b.WriteRune(r)
 	}
-	return strings.NewReplacer("rn", "m", "vv", "w", "cl", "d").Replace(b.String())
+	// What was left out may have kept marks apart that have an order among themselves.
+	return norm.NFD.String(strings.NewReplacer("rn", "m", "vv", "w", "cl", "d").Replace(b.String()))
 }
 
 // Visible shows a text of a third party on one line: at most so many characters, with everything that is not seen or changes

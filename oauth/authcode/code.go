@@ -38,7 +38,7 @@ func errCode(reason oauth.Reason, cause error) error {
 // right in everything else, has been stolen or leaked, and ends the token that was issued for it; one that is wrong
 // otherwise changes nothing (OAuth 2.1 section 7.5.2). The error is a refusal. Whoever gets an answer issues the token and tells it
 // to Issued.
-func (f *Flow) Redeem(ctx context.Context, c Claim) (Granted, error) {
+func (f *Flow) Redeem(ctx context.Context, c Claim) (Granted, error) { //nolint:gocognit // one step after the other
 	id, secret, ok := splitCode(c.Code)
 	if !ok {
 		return Granted{}, errCode(oauth.ReasonCode, errors.New("not a code"))
@@ -234,7 +234,7 @@ func splitCode(code string) (id, secret string, ok bool) {
 }
 
 func (c issued) json() []byte {
-	data, _ := json.Marshal(c) //nolint:errcheck,errchkjson // strings, times and details that were parsed before
+	data, _ := json.Marshal(c) //nolint:errchkjson,musttag // strings, times and details that were parsed before
 	return data
 }
 
@@ -243,7 +243,7 @@ func readCode(rec store.Record) (issued, error) {
 	if !rec.Exists() {
 		return code, errCode(oauth.ReasonCode, errors.New("no such code"))
 	}
-	if err := json.Unmarshal(rec.Value, &code); err != nil {
+	if err := json.Unmarshal(rec.Value, &code); err != nil { //nolint:musttag // its members are named alike on both sides, here alone
 		return code, fmt.Errorf("read a code: %w", err)
 	}
 	return code, nil

@@ -309,7 +309,7 @@ func (f *Flow) event(r Request, user string) audit.Event {
 }
 
 func (w waiting) json() []byte {
-	data, _ := json.Marshal(w) //nolint:errcheck,errchkjson // strings, times and details that were parsed before
+	data, _ := json.Marshal(w) //nolint:errchkjson // strings, times and details that were parsed before
 	return data
 }
 

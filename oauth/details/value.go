@@ -108,7 +108,7 @@ func (m *member) readString(s string) error {
 	case m.pattern != nil && !m.pattern.MatchString(s):
 		return errors.New("has not the form that it must have")
 	case m.rule == prefix && slices.ContainsFunc(strings.Split(s, "/"), func(p string) bool { return p == "." || p == ".." }):
-		return errors.New("has a segment that is . or ..")
+		return errors.New("has a segment that is . or ..") //nolint:revive,staticcheck // the dots are what it is about
 	case m.check != nil:
 		return m.check(s)
 	default:

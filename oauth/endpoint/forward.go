@@ -109,7 +109,7 @@ func (s *Server) protects(r *http.Request) (resource string, scopes []string, er
 	if err != nil {
 		return "", nil, err
 	}
-	resource, scope := "", ""
+	var scope string
 	if r.URL.Path == s.base+pathForward && r.URL.RawQuery != "" {
 		if len(query["resource"]) != 1 || len(query["scope"]) > 1 {
 			return "", nil, errors.New("resource is not there once, or scope twice")

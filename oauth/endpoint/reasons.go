@@ -35,6 +35,8 @@ func requestReasons() []explained {
 		{oauth.ReasonProof, "The DPoP proof is not valid for this request, or is by another key than the token."},
 		{oauth.ReasonProofUsed, "The DPoP proof was used before. Make a new one for each request."},
 		{oauth.ReasonProofMissing, "A DPoP proof is needed: the client is registered for DPoP, or a token in the request is bound to a key."},
+		{oauth.ReasonCertificate, "A client certificate is needed, or the one of the connection is not that of the token or of the client."},
+		{oauth.ReasonWorkload, "The token of the workload is not valid here, or is not that of the client: its aud is this issuer alone, and its subject and claims are those that are registered."},
 		{oauth.ReasonSubject, "The subject token cannot be used. Why is only in the ledger, as for the following ones."},
 		{oauth.ReasonSubjectStopped, "The subject token was revoked, or something that it depends on was stopped."},
 		{oauth.ReasonSubjectEntitled, "The subject token was not issued for this agent to use."},

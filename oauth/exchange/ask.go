@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"encoding/json"
 	"strings"
 
 	"obolus/audit"
@@ -46,7 +45,7 @@ func (x *Exchange) parse(r Request, event *audit.Event) (ask, error) {
 		}
 	}
 	a.details = set
-	event.AskedDetails = json.RawMessage(set.JSON())
+	event.AskedDetails = set.JSON()
 	return a, nil
 }
 

@@ -231,6 +231,46 @@ func TestCommitsTravelTogether(t *testing.T) {
 	}
 }
 
+// TestTheCostDoesNotGrow counts what the indexes were asked for by sessions whose plans were made when there was nothing.
+func TestTheCostDoesNotGrow(t *testing.T) {
+	t.Parallel()
+	const commits, each = 40, 200
+	url := servers.Postgres(t)
+	e := open(t, url, postgres.Options{MaxConns: 1})
+	for n := range commits {
+		c := store.Commit{Partition: "p", If: []store.Condition{{Name: "none", Is: store.Absent}, {Name: "n0", Is: store.AtMost}}}
+		b := store.Batch{}
+		for i := range each {
+			name := fmt.Sprint("n", n*each+i)
+			w := store.Write{Name: name, Value: []byte("x"), Listed: true, TTL: time.Hour}
+			if i%10 == 0 {
+				w = store.Write{Name: fmt.Sprint("n", (n-1)*each+i+1), Delete: true}
+			}
+			c.Writes = append(c.Writes, w)
+			b.Reads = append(b.Reads, store.Key{Partition: "p", Name: name})
+		}
+		b.Commits = append(b.Commits, c)
+		if _, err := e.Do(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.List(t.Context(), "p", "n5", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Close() // which makes the session report what it did
+	const sql = `select coalesce(sum(coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0)), 0)::int from pg_stat_user_tables where schemaname = 'obolus'`
+	touched := 0
+	for range 50 {
+		if touched = count(t, url, sql); touched > 0 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if touched == 0 || touched > 5*commits*each {
+		t.Errorf("%d rows were touched for %d writes and as many reads", touched, commits*each)
+	}
+}
+
 func TestTheDeadAreRemoved(t *testing.T) {
 	t.Parallel()
 	url := servers.Postgres(t)

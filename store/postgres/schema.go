@@ -54,8 +54,8 @@ func wordsFor(schema string) words {
 		apply: "select * from " + quoted + ".apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
 		read: "select coalesce(r.version, 0), coalesce(r.expires, 0), r.value" +
 			" from unnest($1::text[], $2::text[]) with ordinality k(partition, name, place)" +
-			" left join " + quoted + ".records r on r.partition = k.partition and r.name = k.name and " + alive +
-			" order by k.place",
+			" left join lateral (select * from " + quoted + ".records r where r.partition = k.partition and r.name = k.name and " + alive +
+			" limit 1) r on true order by k.place",
 		list: "select r.name, r.version, coalesce(r.expires, 0), r.value from " + quoted + ".records r" +
 			" where r.partition = $1 and r.name > $2 and r.listed and " + alive +
 			" order by r.name limit $3",

@@ -69,7 +69,8 @@ begin
   end if;
 end $$;
 
--- One commit. Conditions: 1 absent, 2 present, 3 at version, 4 at most. Writes: 0 set, 1 delete, 2 add. State: 0 refused,
+-- One commit. Records are looked for one by one (lateral, with a limit), because a plan is made once and kept: made while the
+-- table is small, a join would run through the whole partition for each name ever after. Conditions: 1 absent, 2 present, 3 at version, 4 at most. Writes: 0 set, 1 delete, 2 add. State: 0 refused,
 -- 1 applied, 2 late, 3 a counter leaves its range. The caller holds the partition.
 create function %[1]s.apply(
   part text, ear int, channel text, not_after bigint,
@@ -93,16 +94,18 @@ begin
          array_agg(r.value order by c.place)
     into holds, seen_versions, seen_expires, seen_values
     from unnest(cond_names, cond_kinds, cond_numbers) with ordinality c(name, kind, number, place)
-    left join %[1]s.records r
-      on r.partition = part and r.name = c.name and (r.expires is null or r.expires > now_ms);
+    left join lateral (
+      select * from %[1]s.records o where o.partition = part and o.name = c.name and (o.expires is null or o.expires > now_ms)
+      limit 1) r on true;
   state := case when now_ms > not_after then 2 when holds or holds is null then 1 else 0 end;
   if state <> 1 or cardinality(names) = 0 then
     return;
   end if;
   if 2 = any (kinds) and exists (
       select from unnest(names, kinds, adds) w(name, kind, add)
-        left join %[1]s.records r
-          on r.partition = part and r.name = w.name and (r.expires is null or r.expires > now_ms)
+        left join lateral (
+          select * from %[1]s.records o where o.partition = part and o.name = w.name and (o.expires is null or o.expires > now_ms)
+          limit 1) r on true
        where w.kind = 2
          and %[1]s.number(r.value)::numeric + w.add not between -9223372036854775808 and 9223372036854775807) then
     state := 3;
@@ -123,11 +126,11 @@ begin
                 when u.kind = 0 and u.fixed > 0 and r.version >= u.fixed then r.value
                 else u.val end as value
       from unnest(names, kinds, vals, adds, ttls, fixed, lists) with ordinality u(name, kind, val, add, ttl, fixed, lists, place)
-      left join %[1]s.records r
-        on r.partition = part and r.name = u.name and (r.expires is null or r.expires > now_ms)
+      left join lateral (
+        select * from %[1]s.records o where o.partition = part and o.name = u.name and (o.expires is null or o.expires > now_ms)
+        limit 1) r on true
   ), gone as (
-    delete from %[1]s.records r using w
-     where w.kind = 1 and r.partition = part and r.name = w.name
+    delete from %[1]s.records r where r.partition = part and r.name = any (array(select w.name from w where w.kind = 1))
   ), kept as (
     insert into %[1]s.records as r (partition, name, version, expires, listed, value)
     select part, w.name, w.version, w.expires, w.lists, w.value from w where w.kind <> 1 and not coalesce(w.held, false)

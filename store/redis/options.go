@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -116,10 +117,10 @@ func universal(o *redis.Options) *redis.UniversalOptions {
 
 		MaxRetries:            -1,
 		DialerRetries:         1,
-		DialTimeout:           or(o.DialTimeout, defaultTimeout),
-		ReadTimeout:           or(o.ReadTimeout, defaultTimeout),
-		WriteTimeout:          or(o.WriteTimeout, defaultTimeout),
-		PoolTimeout:           or(o.PoolTimeout, defaultTimeout),
+		DialTimeout:           cmp.Or(o.DialTimeout, defaultTimeout),
+		ReadTimeout:           cmp.Or(o.ReadTimeout, defaultTimeout),
+		WriteTimeout:          cmp.Or(o.WriteTimeout, defaultTimeout),
+		PoolTimeout:           cmp.Or(o.PoolTimeout, defaultTimeout),
 		ContextTimeoutEnabled: true,
 
 		PoolFIFO:              o.PoolFIFO,
@@ -136,11 +137,4 @@ func universal(o *redis.Options) *redis.UniversalOptions {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-}
-
-func or(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
 }

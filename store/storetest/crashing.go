@@ -31,7 +31,7 @@ func Toil(ctx context.Context, e store.Engine, worker int, acked func(n int)) er
 		}})
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the process is being killed: its last error tells nothing
 		case err != nil:
 			return err
 		case !out.Applied:

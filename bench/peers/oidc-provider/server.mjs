@@ -17,7 +17,8 @@ const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256
 const jwk = { ...privateKey.export({ format: 'jwk' }), kid: 'key', alg: 'ES256', use: 'sig' };
 
 const client = (client_id, token_endpoint_auth_method, more) => ({
-  client_id, token_endpoint_auth_method, redirect_uris: [], response_types: [], grant_types: [exchange], scope: 'mail.read', ...more,
+  client_id, token_endpoint_auth_method, redirect_uris: [], response_types: [], grant_types: [exchange], scope: 'mail.read',
+  id_token_signed_response_alg: 'ES256', ...more,
 });
 
 const provider = new Provider(issuer, {
@@ -38,7 +39,7 @@ const provider = new Provider(issuer, {
   },
 });
 
-provider.registerGrantType(exchange, async (ctx, next) => {
+provider.registerGrantType(exchange, async (ctx) => {
   const { params } = ctx.oidc;
   if (params.subject_token_type !== accessToken || params.resource !== resource || params.scope !== 'mail.read') {
     throw new errors.InvalidRequest('not what this grant is for');
@@ -50,20 +51,21 @@ provider.registerGrantType(exchange, async (ctx, next) => {
     throw new errors.InvalidGrant('the subject token cannot be used');
   }
   const token = new ctx.oidc.provider.AccessToken({ accountId: subject.sub, client: ctx.oidc.client, scope: params.scope });
-  token.resourceServer = new ctx.oidc.provider.ResourceServer(resource, await provider.constructor && {
+  token.resourceServer = new ctx.oidc.provider.ResourceServer(resource, {
     scope: 'mail.read', audience: resource, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } },
   });
   token.extra = { act: { iss: issuer, sub: ctx.oidc.client.clientId } };
   ctx.body = {
     access_token: await token.save(), issued_token_type: accessToken, token_type: 'Bearer', expires_in: token.expiration, scope: token.scope,
   };
-  await next();
 }, ['subject_token', 'subject_token_type', 'resource', 'scope'], ['resource']);
 
 const subjects = async (n) => Promise.all(Array.from({ length: n }, () => new SignJWT({ scope: 'mail.read' })
   .setProtectedHeader({ alg: 'ES256', kid: 'key', typ: 'at+jwt' })
   .setIssuer(issuer).setSubject('alice').setAudience(issuer).setJti(randomBytes(16).toString('hex')).setIssuedAt().setExpirationTime('1h')
   .sign(privateKey)));
+
+provider.on('server_error', (_, err) => console.error(err));
 
 const app = provider.callback();
 createServer(async (req, res) => {

@@ -40,7 +40,6 @@ func keysOf(t reflect.Type, path string, found map[string]bool) {
 		return
 	}
 	for f := range t.Fields() {
-		f := f
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous:

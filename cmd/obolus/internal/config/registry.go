@@ -186,7 +186,7 @@ func (c *checker) user(path string, u *User, taken names) {
 	}
 }
 
-func (c *checker) resource(path string, r *agents.Resource, targets, taken names) {
+func (c *checker) resource(path string, r *agents.Resource, targets, taken names) { //nolint:gocognit // one question after the other
 	c.claim(targets, r.ID, "resource", path+".id")
 	if other, ok := taken[r.ID]; ok && !slices.Contains(r.Servers, r.ID) {
 		c.bad(path+".id", "%q is already the id of the %s at %s", r.ID, other.kind, c.tree.At(other.path))

@@ -206,7 +206,7 @@ func (c *TokenExchange) show(stage Stage, answer oauth.TokenAnswer, err error) e
 	}
 	enc := json.NewEncoder(stage.Out)
 	enc.SetIndent("", "  ")
-	return enc.Encode(answer)
+	return enc.Encode(answer) //nolint:gosec // printing it is what was asked for
 }
 
 // refusal is a refusal of the token endpoint.

@@ -20,7 +20,7 @@ func get[T any](ctx context.Context, s *Session, path string) (T, string, error)
 
 // pages reads a list to its end, or until most things were seen. Each is given every page, and says where the next begins
 // and how many things it held.
-func pages[L any](ctx context.Context, s *Session, path string, query url.Values, most int, each func(L) (next string, n int)) error {
+func pages[L any](ctx context.Context, s *Session, path string, query url.Values, most int, each func(L) (next string, n int)) error { //nolint:revive // the parts of one table
 	for {
 		var page L
 		if _, err := s.api.Do(ctx, admin.Call{Method: http.MethodGet, Path: path, Query: query}, &page); err != nil {

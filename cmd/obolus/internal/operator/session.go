@@ -109,7 +109,7 @@ func (e *either) RoundTrip(r *http.Request) (*http.Response, error) {
 	if e.refuse != nil {
 		return nil, e.refuse
 	}
-	if e.opened == nil && e.network != nil {
+	if e.opened == nil && e.network != nil { //nolint:nestif // the body must be read anew for the second way
 		res, err := e.network.RoundTrip(r)
 		if err == nil || e.open == nil {
 			return res, err

@@ -64,7 +64,7 @@ func stampOf(files ...string) string {
 	var stamp strings.Builder
 	for _, name := range files {
 		if info, err := os.Stat(name); err == nil {
-			stamp.WriteString(fmt.Sprint(info.ModTime().UnixNano(), info.Size(), ";"))
+			fmt.Fprint(&stamp, info.ModTime().UnixNano(), info.Size(), ";")
 		} else {
 			stamp.WriteString("none;")
 		}

@@ -34,7 +34,7 @@ func (p Problem) String() string {
 }
 
 // Problems are all mistakes that were found, in the order of the lines.
-type Problems []Problem
+type Problems []Problem //nolint:errname // a list of them, told one per line
 
 // Error gives one line per mistake.
 func (p Problems) Error() string {

@@ -68,7 +68,7 @@ func ParseVersion(s string) (Version, error) {
 	return v, nil
 }
 
-func (v Version) before(major, minor, patch int) bool {
+func (v Version) before(major, minor, patch int) bool { //nolint:unparam // there is only Vault 2 so far
 	return v != Version{} && slices.Compare([]int{v.Major, v.Minor, v.Patch}, []int{major, minor, patch}) < 0
 }
 
