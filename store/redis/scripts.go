@@ -63,6 +63,7 @@ for i = 1, conds do
   elseif is == 'P' then holds = holds and raw
   elseif is == 'V' then holds = holds and raw and struct.unpack('>I8', raw) == tonumber(arg)
   else holds = holds and atmost(count(raw), arg) end
+end
 if limit ~= '' and now > tonumber(limit) then reply[1] = 2 return reply end
 if not holds then return reply end
 
@@ -84,12 +85,15 @@ for i = 1, writes do
       arg = sum(count(old), arg)
       if not arg then return {3, micros} end
       if prev > 0 then c.dies = expires end
+    end
     local head = struct.pack('>I8I8', version, c.dies)
     reply[2 + conds + i] = op == 'A' and '=' .. head .. arg or head
     if op ~= 'D' then c.raw = head .. arg end
     plan[#plan + 1] = c
     listed = listed or c.list
   end
+end
+
 local index, deaths = KEYS[conds + writes + 1], KEYS[conds + writes + 2]
 local names = {}
 for i, c in ipairs(plan) do
@@ -100,7 +104,9 @@ for i, c in ipairs(plan) do
   if c.list then
     if c.gone then redis.call('ZREM', index, c.name) else redis.call('ZADD', index, 0, c.name) end
     if c.dies > 0 then redis.call('ZADD', deaths, c.dies, c.name) else redis.call('ZREM', deaths, c.name) end
-  if listed then
+  end
+end
+if listed then
   local dead = redis.call('ZRANGEBYSCORE', deaths, '-inf', '(' .. now, 'LIMIT', 0, 16 + 2 * writes)
   if #dead > 0 then
     redis.call('ZREM', index, unpack(dead))
@@ -108,13 +114,14 @@ for i, c in ipairs(plan) do
   end
   local mortal = redis.call('ZCARD', deaths)
   if mortal > 0 and mortal == redis.call('ZCARD', index) then
-    local last = redis.call('ZREVRANGE', deaths, 0, 'WITHSCORES')[2]
+    local last = redis.call('ZREVRANGE', deaths, 0, 0, 'WITHSCORES')[2]
     redis.call('PEXPIREAT', index, last)
     redis.call('PEXPIREAT', deaths, last)
   else
     redis.call('PERSIST', index)
     redis.call('PERSIST', deaths)
   end
+end
 if #names > 0 then redis.call('PUBLISH', base, table.concat(names, '\n')) end
 reply[1] = 1
 return reply
@@ -136,6 +143,7 @@ while true do
       redis.call('ZREM', KEYS[1], name)
       redis.call('ZREM', KEYS[2], name)
     end
+  end
   if #names < want then return out end
   from = '(' .. names[#names]
 end
