@@ -21,7 +21,7 @@ const chromiumPath = "/usr/bin/chromium"
 func (s *site) chromium() context.Context {
 	s.t.Helper()
 	if _, err := os.Stat(chromiumPath); err != nil {
-		s.t.Skip("there is no browser on this machine")
+		s.t.Fatal("there is no browser on this machine: make prepare installs one")
 	}
 	ctx, cancel := chromedp.NewExecAllocator(s.t.Context(),
 		chromedp.ExecPath(chromiumPath), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Headless, chromedp.NoFirstRun, chromedp.IgnoreCertErrors,

@@ -27,6 +27,7 @@ const formType = "application/x-www-form-urlencoded"
 type form struct {
 	values   url.Values
 	repeated string // a parameter that is there twice and must not be
+	body     string // as it came
 }
 
 // get is a parameter; empty: absent.
@@ -84,7 +85,7 @@ func isForm(h http.Header) bool {
 
 // parseForm takes a body or a query apart. A parameter that repeats is noted, for who must know the others to answer.
 func parseForm(s string, mayRepeat []string) (form, error) {
-	f := form{values: url.Values{}}
+	f := form{values: url.Values{}, body: s}
 	if s == "" {
 		return f, nil
 	}

@@ -2,9 +2,11 @@ package endpoint
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"obolus/agents"
@@ -96,8 +98,16 @@ func (t *tokenRequest) exchangeRequest() (exchange.Request, error) {
 		RequestedTokenType: oauth.TokenType(f.get("requested_token_type")),
 		Resources:          f.list("resource"), Audiences: f.list("audience"),
 		Scope: f.get("scope"), Details: f.get("authorization_details"),
-		Proof: proof, IdempotencyKey: key, Wait: wait(t.r.Header), Remote: t.s.cfg.Remote(t.r),
+		Proof: proof, IdempotencyKey: key, Bytes: t.bytes(key), Wait: wait(t.r.Header), Remote: t.s.cfg.Remote(t.r),
 	}, nil
+}
+
+// bytes is a digest of a request that has a name, credential and proof included.
+func (t *tokenRequest) bytes(key string) (digest [sha256.Size]byte) {
+	if key == "" {
+		return digest
+	}
+	return sha256.Sum256([]byte(strings.Join([]string{t.form.body, t.r.Header.Get("DPoP"), t.r.Header.Get("Authorization"), key}, "\n")))
 }
 
 // errNotFor is for a client that is not registered for a grant.

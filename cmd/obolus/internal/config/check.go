@@ -69,6 +69,9 @@ func (c *checker) server() {
 	c.between("tokens.session_lifetime", cfg.Tokens.SessionLifetime, time.Second, 24*time.Hour)
 	c.between("tokens.leeway", cfg.Tokens.Leeway, 0, time.Minute)
 	c.oneOf("exchange.error_profile", cfg.Exchange.ErrorProfile, ProfileDefault, ProfileRFC8693)
+	if domain := cfg.Exchange.TrustDomain; len(domain) > 256 || strings.ContainsFunc(domain, func(r rune) bool { return r <= 0x20 || r > 0x7e }) {
+		c.bad("exchange.trust_domain", "%q is no name such as mail.example.com", domain)
+	}
 	c.oneOf("exchange.scope_mode", cfg.Exchange.ScopeMode, ScopeReject, ScopeNarrow)
 	if d := cfg.Exchange.MaxDepth; d < 1 || d > 16 {
 		c.bad("exchange.max_depth", "%d is not between 1 and 16", d)

@@ -76,6 +76,8 @@ type Exchange struct {
 	ErrorProfile string `json:"error_profile"`
 	ScopeMode    string `json:"scope_mode"`
 	MaxDepth     int    `json:"max_depth"` // of the chain of actors
+	// TrustDomain is the audience of the transaction tokens for which resource servers may exchange, and thereby redeem.
+	TrustDomain string `json:"trust_domain"`
 }
 
 // Consent is about what users are asked.

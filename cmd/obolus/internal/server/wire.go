@@ -187,6 +187,7 @@ func settings(cfg config.Config) exchange.Settings {
 	return exchange.Settings{
 		Lifetime: time.Duration(cfg.Tokens.Lifetime), MaxDepth: cfg.Exchange.MaxDepth,
 		NarrowScopes: cfg.Exchange.ScopeMode == config.ScopeNarrow, PlainErrors: cfg.Exchange.ErrorProfile == config.ProfileRFC8693,
+		TrustDomain:    cfg.Exchange.TrustDomain,
 		InteractionURI: cfg.Issuer + "/consent/", Interval: time.Duration(cfg.Consent.Interval), Remember: remember,
 	}
 }
