@@ -82,22 +82,27 @@ func (e *Event) Refused(err error) {
 
 // seal numbers the event, chains it to the one before and gives its JSON.
 func (e Event) seal(seq uint64, prev string) (Event, []byte, error) {
-	e.Seq, e.Prev, e.Hash = seq, prev, ""
-	sum, err := e.sum()
+	e.Seq, e.Prev = seq, prev
+	data, err := e.unsealed()
 	if err != nil {
 		return e, nil, err
 	}
-	e.Hash = sum
-	data, err := json.Marshal(e)
-	return e, data, err
+	e.Hash = digest(data)
+	return e, append(append(data[:len(data)-len(`"}`)], e.Hash...), `"}`...), nil // the hash is the last member
 }
 
 func (e Event) sum() (string, error) {
+	data, err := e.unsealed()
+	return digest(data), err
+}
+
+// unsealed is the event's JSON with an empty hash: what is hashed.
+func (e Event) unsealed() ([]byte, error) {
 	e.Hash = ""
-	data, err := json.Marshal(e)
-	if err != nil {
-		return "", err
-	}
+	return json.Marshal(e)
+}
+
+func digest(data []byte) string {
 	sum := sha256.Sum256(data)
-	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }

@@ -56,7 +56,9 @@ func readBody(w http.ResponseWriter, r *http.Request, mayRepeat []string) (form,
 	if !isForm(r.Header) {
 		return form{}, malformed("the body is " + formType)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var body strings.Builder
+	body.Grow(int(min(max(r.ContentLength, 0), maxBody)))
+	_, err := io.Copy(&body, http.MaxBytesReader(w, r.Body, maxBody))
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
 		return form{}, status(http.StatusRequestEntityTooLarge, oauth.ReasonTooLarge, "the request is too large")
 	}
@@ -66,7 +68,7 @@ func readBody(w http.ResponseWriter, r *http.Request, mayRepeat []string) (form,
 	if err != nil {
 		return form{}, malformed("the body cannot be read")
 	}
-	return parseForm(string(body), mayRepeat)
+	return parseForm(body.String(), mayRepeat)
 }
 
 // isForm says whether the headers announce a form: one Content-Type, no other charset than UTF-8, no compression.

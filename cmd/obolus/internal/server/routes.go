@@ -87,7 +87,7 @@ func (p *parts) protocol(pages *web.Server) (*endpoint.Server, error) {
 
 func (p *parts) api(secretKey []byte) (*admin.Server, error) {
 	return admin.New(admin.Config{
-		Token: p.operatorToken, Issuer: p.cfg.Issuer, Agents: p.registry, Clients: p.registry, Resources: p.registry, Users: accounts{p.accounts},
+		Token: p.operatorToken, Issuer: p.cfg.Issuer, Agents: p.registry, Clients: p.registry, Resources: resources{p.registry, p.ring}, Users: accounts{p.accounts},
 		Grants: p.consents, Lifecycle: p.life, Ledger: p.ledger, Record: p.recorder.Record, Keys: p.ring, Policies: p.guardrails.set,
 		Inspect: p.inspect, Status: p.status, HashSecret: func(secret string) string { return agents.HashSecret(secretKey, secret) },
 		AllowAgentSecrets: p.cfg.AllowAgentSecrets, Now: p.opts.Now, Log: p.opts.Log,

@@ -64,7 +64,14 @@ func openLive(ctx context.Context, address string, o Options) (store.Engine, err
 	if address == "memory:" {
 		return memory.New(o.Now), nil
 	}
-	return redis.Open(ctx, address, redis.Options{})
+	e, err := redis.Open(ctx, address, redis.Options{})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range e.Warnings() {
+		o.Log.WarnContext(ctx, "the live store is weak", "sentence", w)
+	}
+	return e, nil
 }
 
 // Close lets go of both.
