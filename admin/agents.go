@@ -156,7 +156,7 @@ func (s *Server) credential(now *agents.Credential, was agents.Credential, secre
 	return secret, nil
 }
 
-func (s *Server) removeAgent(ctx context.Context, c call) (answer, error) {
+func (s *Server) removeAgent(ctx context.Context, c call) (answer, error) { //nolint:dupl // the same done to another kind of thing
 	_, have, err := s.cfg.Agents.Agent(ctx, c.id)
 	if err != nil {
 		return answer{}, err
@@ -187,7 +187,7 @@ func (s *Server) setState(to agents.State) func(context.Context, call) (answer, 
 	}
 }
 
-func (s *Server) rotateAgentSecret(ctx context.Context, c call) (answer, error) {
+func (s *Server) rotateAgentSecret(ctx context.Context, c call) (answer, error) { //nolint:dupl // the same done to another kind of thing
 	a, version, err := s.cfg.Agents.Agent(ctx, c.id)
 	if err != nil {
 		return answer{}, err

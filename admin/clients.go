@@ -109,7 +109,7 @@ func (s *Server) putClient(ctx context.Context, c call) (answer, error) {
 	return answer{body: ClientAnswer{shownClient(cl), secret}, version: version, created: have == 0}, err
 }
 
-func (s *Server) removeClient(ctx context.Context, c call) (answer, error) {
+func (s *Server) removeClient(ctx context.Context, c call) (answer, error) { //nolint:dupl // the same done to another kind of thing
 	_, have, err := s.cfg.Clients.Client(ctx, c.id)
 	if err != nil {
 		return answer{}, err
@@ -126,7 +126,7 @@ func (s *Server) removeClient(ctx context.Context, c call) (answer, error) {
 	return answer{}, s.record(ctx, c, audit.KindRegistry, "client/"+c.id, "removed")
 }
 
-func (s *Server) rotateClientSecret(ctx context.Context, c call) (answer, error) {
+func (s *Server) rotateClientSecret(ctx context.Context, c call) (answer, error) { //nolint:dupl // the same done to another kind of thing
 	cl, version, err := s.cfg.Clients.Client(ctx, c.id)
 	if err != nil {
 		return answer{}, err
