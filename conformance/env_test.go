@@ -1,12 +1,17 @@
 package conformance_test
 
 import (
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -36,6 +41,8 @@ const (
 	rs2Secret = "rs2-secret-of-the-conformance-suite-0123456789"
 	alicePass = "alice-has-a-long-passphrase-31"
 	bobPass   = "bob-has-another-passphrase-47"
+
+	trustDomain = "trust.test"
 
 	tokenLifetime   = 60  // seconds, at most, of a one-transaction token
 	sessionLifetime = 600 // and of another
@@ -75,6 +82,7 @@ type options struct {
 	nodes         int
 	redis         *servers.RedisServer
 	path          string    // of the issuer
+	tls           bool      // the issuer is https
 	change        func(obj) // of the configuration
 }
 
@@ -121,7 +129,11 @@ func start(t *testing.T, name string, o options) *env {
 	if o.nodes > 1 {
 		port = ports[o.nodes] // a name that stands for all of them
 	}
-	e.issuer = "http://" + loopback(port) + o.path
+	scheme := "http://"
+	if o.tls {
+		scheme = "https://"
+	}
+	e.issuer = scheme + loopback(port) + o.path
 	e.config = filepath.Join(dir, "obolus.yaml")
 	write(t, filepath.Join(dir, "operator.token"), []byte(e.operator))
 	write(t, filepath.Join(dir, "guardrails.cedar"), []byte(guardrails))
@@ -130,7 +142,7 @@ func start(t *testing.T, name string, o options) *env {
 	for i := range o.nodes {
 		addr := loopback(ports[i])
 		e.nodes = append(e.nodes, &node{
-			base: "http://" + addr, addr: addr, log: filepath.Join(dir, fmt.Sprintf("node%d.log", i)),
+			base: scheme + addr, addr: addr, log: filepath.Join(dir, fmt.Sprintf("node%d.log", i)),
 			args: []string{"serve", "--config", e.config},
 			env:  []string{"OBOLUS_LISTEN=" + addr, "OBOLUS_DATA=" + filepath.Join(dir, fmt.Sprint("data", i))},
 		})
@@ -176,6 +188,7 @@ func (e *env) configuration(t *testing.T, dir string, o options) obj {
 		"operators": obj{"token_file": filepath.Join(dir, "operator.token")},
 		"log":       obj{"level": "debug", "format": "json"},
 		"consent":   obj{"interval": "1s"},
+		"exchange":  obj{"trust_domain": trustDomain},
 		"users": []obj{
 			{"id": "alice", "name": "Alice Liddell", "email": "alice@example.test", "password": alicePass},
 			{"id": "bob", "name": "Bob Cratchit", "email": "bob@example.test", "password": bobPass},
@@ -227,10 +240,33 @@ func (e *env) configuration(t *testing.T, dir string, o options) obj {
 			"types": []string{"jwt", "id_token"}, "scopes": []string{"mail.read"},
 		}},
 	}
+	if o.tls {
+		cfg["tls"] = certificate(t, dir)
+	}
 	if o.change != nil {
 		o.change(cfg)
 	}
 	return cfg
+}
+
+// certificate makes one for loopback, signed by itself.
+func certificate(t *testing.T, dir string) obj {
+	t.Helper()
+	k := newKey("ES256")
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, k.signer.Public(), k.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(k.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	write(t, filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	return obj{"cert": filepath.Join(dir, "cert.pem"), "key": filepath.Join(dir, "key.pem")}
 }
 
 // foreign is a trusted issuer that the suite runs: its tokens can be subject tokens.

@@ -290,7 +290,7 @@ func txNoScope(c *check) {
 
 func txRequestedType(c *check) {
 	base := c.baseline()
-	for _, typ := range []string{tokenType + "saml2", tokenType + "saml1", "urn:example:token", "access_token", tokenType + "ACCESS_TOKEN", tokenType + "txn_token"} {
+	for _, typ := range []string{tokenType + "saml2", tokenType + "saml1", "urn:example:token", "access_token", tokenType + "ACCESS_TOKEN"} {
 		c.want(base.but().set("requested_token_type", typ).do(), 400, "invalid_request")
 	}
 	for _, x := range []*exchange{base.but(), base.but().set("requested_token_type", accessToken)} {
@@ -438,11 +438,54 @@ func txCodes(c *check) {
 			c.Errorf("max_age is %v", a.json["max_age"])
 		}
 	})
+	c.sub("as an operator wants it", txSettings)
+	c.sub("a request that waits", txWait)
 	c.sub("too large", func(c *check) {
 		if a := base.but().set("foo", strings.Repeat("x", 10<<20)).do(); a.status != http.StatusRequestEntityTooLarge {
 			c.Errorf("10 MiB: %d", a.status)
 		}
 	})
+}
+
+// txSettings: an operator may want the words of RFC 8693 alone, and narrower tokens instead of refusals.
+func txSettings(c *check) {
+	p := c.apart(func(o *options) {
+		o.change = func(cfg obj) { cfg["exchange"] = obj{"error_profile": "rfc8693", "scope_mode": "narrow"} }
+	})
+	x := p.baseline()
+	if a := p.ok(x.but().set("scope", "mail.read mail.send mail.delete").do()); a.str("scope") != "mail.read" {
+		c.Errorf("narrowed to %q", a.str("scope"))
+	}
+	p.want(x.but().set("scope", "mail.delete").do(), 400, "invalid_scope")
+	p.suspended(x.who)
+	p.want(x.do(), 400, "invalid_request")
+}
+
+// txWait: who can wait gets the answer to the very request that asked.
+func txWait(c *check) {
+	x := c.te(c.agent(), c.userToken("alice"))
+	uri := c.asks(x)
+	answered := make(chan answer, 1)
+	r := x.but().header("Prefer", "wait=20").ready()
+	go func() {
+		a, err := c.send(c.Context(), r)
+		if err != nil {
+			a = answer{}
+		}
+		answered <- a
+	}()
+	time.Sleep(200 * time.Millisecond)
+	c.decide(uri, c.person("alice"), limits{})
+	a := <-answered
+	c.everyAnswer(r, a)
+	c.ok(a)
+	if a.took > 15*time.Second {
+		c.Errorf("it took %s", a.took)
+	}
+	y := c.te(c.agent(), c.userToken("alice")).header("Prefer", "wait=1")
+	if a := c.want(y.do(), 400, "interaction_required"); a.took < 500*time.Millisecond || a.took > 10*time.Second {
+		c.Errorf("wait=1 took %s", a.took)
+	}
 }
 
 func txCharset(c *check) {

@@ -77,6 +77,7 @@ func onceCases() []testCase {
 		{"OT-15", "a name is for one request, one at a time", otOneRequest},
 		{"OT-16", "what was redeemed is not issued again", otConsumed},
 		{"OT-17", "introspection does not redeem", otIntrospected},
+		{"OT-18", "an exchange for a transaction token is a redemption", otExchanged},
 		{"OT-19", "a resource that does not redeem gets no such tokens", otSession},
 		{"OT-27", "a budget is drawn exactly as often as it allows", otBudget},
 		{"OT-28", "the ledger tells the story of a transaction, and receipts verify", otStory},
@@ -294,6 +295,40 @@ func otIntrospected(c *check) {
 	if c.active(c.rs1, token) {
 		c.Error("active after it was redeemed")
 	}
+}
+
+// exchanged is the exchange of a one-transaction token by its resource server, under a name.
+func (c *check) exchanged(by *client, token, name string) call {
+	r := c.te(by, token).drop("resource", "scope").set("requested_token_type", tokenType+"txn_token").set("audience", trustDomain)
+	return r.header("Idempotency-Key", `"`+name+`"`).ready()
+}
+
+func otExchanged(c *check) {
+	token, agent := c.mailToken()
+	c.want(c.do(c.exchanged(c.rs3, token, nonce())), 400, "invalid_request")
+	c.want(c.do(c.exchanged(agent, token, nonce())), 400, "invalid_request")
+	name := nonce()
+	first := c.ok(c.do(c.exchanged(c.rs1, token, name)))
+	j, own := c.decode(first.token()), c.decode(token)
+	if first.str("token_type") != "N_A" || first.str("issued_token_type") != tokenType+"txn_token" || j.header["typ"] != "txntoken+jwt" {
+		c.Errorf("%s %s %v", first.str("token_type"), first.str("issued_token_type"), j.header)
+	}
+	if j.str("txn") != own.str("txn") || j.str("sub") != "alice" || j.str("aud") != trustDomain || j.str("req_wl") != "rs1" || j.num("exp")-j.num("iat") > tokenLifetime {
+		c.Errorf("%s", j.body)
+	}
+	if again := c.ok(c.do(c.exchanged(c.rs1, token, name))); again.token() != first.token() {
+		c.Error("the same name gives another token")
+	}
+	c.want(c.do(c.exchanged(c.rs1, token, nonce())), 400, "invalid_request")
+	c.want(c.redeem(c.rs1, token, nonce()).do(), 409, "already_redeemed")
+	c.refusedEverywhere("a transaction token", first.token())
+	c.sub("a hundred times at once", func(c *check) {
+		token, _ := c.mailToken()
+		counts := tally(c.together(100, func(int) call { return c.exchanged(c.rs1, token, nonce()) }))
+		if counts["OK token"] != 1 || counts["Bad Request invalid_request"] != 99 {
+			c.Errorf("%v", counts)
+		}
+	})
 }
 
 func otSession(c *check) {

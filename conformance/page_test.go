@@ -70,6 +70,7 @@ func uiHeaders(c *check) {
 			c.Errorf("%s loads from elsewhere", address)
 		}
 	}
+	c.sub("over TLS", uiSecure)
 	f := c.flow(b, "mail.read")
 	if csp := f.open().header.Get("Content-Security-Policy"); !strings.Contains(csp, "form-action 'self' https://app.test") {
 		c.Errorf("the form of the app's page may lead to %q", csp)
@@ -79,6 +80,16 @@ func uiHeaders(c *check) {
 		if a.header.Get("Access-Control-Allow-Origin") != "" {
 			c.Errorf("%s allows other origins", path)
 		}
+	}
+}
+
+// uiSecure: over TLS the cookies are for TLS alone, which takeCookies looks at, and everything works as it does without.
+func uiSecure(c *check) {
+	p := c.apart(func(o *options) { o.tls = true })
+	token, _ := p.mailToken()
+	p.first(p.rs1, token)
+	if header := p.person("alice").header(); !strings.Contains(header, "__Host-") {
+		p.Errorf("the cookies are %q", header)
 	}
 }
 
