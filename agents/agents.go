@@ -104,6 +104,14 @@ type Credential struct {
 	SecretHash string `json:"secret_hash,omitempty"`
 	// DPoP demands a DPoP proof with every request for a token (RFC 9449 section 5.2).
 	DPoP bool `json:"dpop_bound_access_tokens,omitempty"`
+	// CertificateBound binds every token to the certificate of the connection that asks for it (RFC 8705 section 3.4).
+	CertificateBound bool `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	// CertificateSubject is who the certificate of tls_client_auth is for.
+	CertificateSubject
+	// SPIFFE is the SPIFFE ID of its workload, for spiffe_jwt and spiffe_x509.
+	SPIFFE string `json:"spiffe_id,omitempty"`
+	// Federated says which tokens of a platform are those of its workload, for federated_jwt.
+	Federated *Federated `json:"federated,omitempty"`
 }
 
 // Client is an OAuth client that is not an agent: the app a user signs in to, or a resource server.

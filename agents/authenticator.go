@@ -5,8 +5,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"time"
 
 	"obolus/oauth"
@@ -15,17 +17,20 @@ import (
 )
 
 // Authenticator checks who a client is: private_key_jwt by RFC 7523 and its update (the issuer as the only audience, one use
-// for each assertion), a shared secret, or no proof at all for a public client.
+// for each assertion), the identity of its workload (an SVID, the token of its platform), its TLS certificate, a shared secret, or no proof
+// at all for a public client. docs/decisions/0008-proof-of-who-it-is.md says what each of them is worth.
 //
 // It works in two steps, so that the steady state costs no round trip of its own. Present checks the credential
 // against the registration as this process last saw it. Settle, or Batch and Confirm as a part of somebody else's round
 // trip, spends the assertion and compares that registration with the one in the store.
 type Authenticator struct {
-	cfg   AuthenticatorConfig
-	decoy token.PublicSet
+	cfg       AuthenticatorConfig
+	decoy     token.PublicSet
+	domains   map[string]TrustDomain
+	workloads map[string]WorkloadIssuer
 }
 
-// AuthenticatorConfig is what an Authenticator needs.
+// AuthenticatorConfig is what an Authenticator needs; all members are needed but those that say otherwise.
 type AuthenticatorConfig struct {
 	Registry *Registry
 	Live     *store.Live
@@ -38,14 +43,32 @@ type AuthenticatorConfig struct {
 	KeysAt func(uri string) token.KeySource
 	// Decoy is a public key set that no client has: unknown clients are checked against it, at the same cost.
 	Decoy token.PublicSet
+	// TrustDomains and Workloads are whose identities are taken; there may be none.
+	TrustDomains []TrustDomain
+	Workloads    []WorkloadIssuer
+	// ClientAuthorities are those who certify clients for tls_client_auth; nil: nobody does.
+	ClientAuthorities func() *x509.CertPool
 }
 
-// NewAuthenticator makes an Authenticator; every member of the configuration is needed.
+// NewAuthenticator makes an Authenticator.
 func NewAuthenticator(cfg AuthenticatorConfig) (*Authenticator, error) {
 	if cfg.Registry == nil || cfg.Live == nil || cfg.Mirror == nil || cfg.Issuer == "" || cfg.Now == nil || len(cfg.SecretKey) != 32 || cfg.KeysAt == nil {
 		return nil, errors.New("authenticator: the configuration is not complete")
 	}
-	return &Authenticator{cfg: cfg, decoy: cfg.Decoy}, nil
+	a := &Authenticator{cfg: cfg, decoy: cfg.Decoy, domains: map[string]TrustDomain{}, workloads: map[string]WorkloadIssuer{}}
+	for _, d := range cfg.TrustDomains {
+		if !token.ValidTrustDomain(d.ID) {
+			return nil, fmt.Errorf("authenticator: %q is not the name of a trust domain", d.ID)
+		}
+		a.domains[d.ID] = d
+	}
+	for _, w := range cfg.Workloads {
+		if w.Audience == "" {
+			w.Audience = cfg.Issuer
+		}
+		a.workloads[w.Issuer] = w
+	}
+	return a, nil
 }
 
 // errClient is what every failure of authentication looks like from outside.
@@ -55,6 +78,10 @@ func errClient(reason oauth.Reason, cause error) error {
 
 // Present checks a credential. The error is a refusal: invalid_client, alike for every cause, or 503.
 func (a *Authenticator) Present(ctx context.Context, creds Credentials) (Presented, error) {
+	var err error
+	if creds.ClientID, err = a.named(ctx, creds.ClientID); err != nil {
+		return Presented{}, err
+	}
 	known, version, err := a.guess(ctx, creds.ClientID)
 	if err != nil {
 		return Presented{}, err
@@ -122,19 +149,12 @@ func (a *Authenticator) Confirm(ctx context.Context, p Presented, res store.Resu
 			return Authenticated{}, err
 		}
 	}
-	return Authenticated{party: p.known, method: p.creds.Method, expires: p.expires}, nil
+	return Authenticated{
+		party: p.known, method: p.method, expires: p.expires, x5t: p.creds.Certificate.Thumbprint(), reusable: p.reusable,
+	}, nil
 }
 
 const leeway = 10 * time.Second
-
-// KeysOf are the keys by which a client signs, as last seen; whoever relies on them confirms the client as well.
-func (a *Authenticator) KeysOf(ctx context.Context, id string) (token.KeySource, error) {
-	known, _, err := a.guess(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return a.keys(known), nil
-}
 
 // keys are those of a registration; a client without any gets keys that nobody has.
 func (a *Authenticator) keys(known party) token.KeySource {
@@ -196,17 +216,23 @@ func (a *Authenticator) read(ctx context.Context, id string) (party, uint64, err
 
 // check holds the credential against a registration; without one it does the same work for nothing.
 func (a *Authenticator) check(ctx context.Context, creds Credentials, known party, version uint64) (Presented, error) {
-	p := Presented{id: creds.ClientID, known: known, version: version, creds: creds, verified: true}
 	want := known.credential()
-	if creds.Method != want.Auth && creds.Method != oauth.AuthPrivateKeyJWT && !secret(creds.Method, want.Auth) {
+	p := Presented{id: creds.ClientID, known: known, version: version, creds: creds, verified: true, method: creds.way(want)}
+	if p.method != want.Auth && !p.method.Asserts() && !secret(p.method, want.Auth) {
 		return Presented{}, errClient(oauth.ReasonClientAuth, errors.New("not the client's way to authenticate"))
 	}
 	if known.client != nil && known.client.Disabled {
 		return Presented{}, errClient(oauth.ReasonClientAuth, errors.New("the client is disabled"))
 	}
-	switch creds.Method {
+	switch p.method {
 	case oauth.AuthPrivateKeyJWT:
 		return a.checkAssertion(ctx, p)
+	case oauth.AuthSPIFFEJWT:
+		return a.checkSVID(ctx, p)
+	case oauth.AuthFederated:
+		return a.checkFederated(ctx, p)
+	case oauth.AuthTLS, oauth.AuthSelfSigned, oauth.AuthSPIFFEX509:
+		return a.checkCertificate(ctx, p)
 	case oauth.AuthSecretBasic, oauth.AuthSecretPost:
 		got := HashSecret(a.cfg.SecretKey, creds.Secret)
 		if want.SecretHash == "" || subtle.ConstantTimeCompare([]byte(got), []byte(want.SecretHash)) != 1 {
@@ -215,11 +241,28 @@ func (a *Authenticator) check(ctx context.Context, creds Credentials, known part
 		return p, nil
 	case oauth.AuthNone:
 		if version == 0 {
+			a.pretend(creds)
 			return Presented{}, errClient(oauth.ReasonClientAuth, errors.New("unknown client"))
 		}
 		return p, nil
 	default:
 		return Presented{}, errClient(oauth.ReasonClientAuth, errors.New("no credential"))
+	}
+}
+
+// way is how the credentials are meant: a client that only names itself, over a connection with a certificate, is known by that if its
+// registration says so.
+func (c Credentials) way(want Credential) oauth.AuthMethod {
+	if c.Method == oauth.AuthNone && c.Certificate != nil && want.Auth.ByCertificate() {
+		return want.Auth
+	}
+	return c.Method
+}
+
+// pretend does for a client that is not known what is done for one that is.
+func (a *Authenticator) pretend(creds Credentials) {
+	if creds.Certificate != nil {
+		_ = creds.Certificate.verify(a.cfg.clientAuthorities(), a.cfg.Now()) //nolint:errcheck // nobody is to be known by it
 	}
 }
 

@@ -57,7 +57,7 @@ func (a Agent) check() error {
 			return invalid("agent %q: scope %q has characters that RFC 6749 section 3.3 does not allow", a.ID, scope)
 		}
 	}
-	return a.Credential.check(a.ID)
+	return a.Credential.Check(a.ID)
 }
 
 func (c Client) check() error {
@@ -80,7 +80,7 @@ func (c Client) check() error {
 	if slices.Contains(c.GrantTypes, oauth.GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
 		return invalid("client %q uses the authorization code and has no redirect_uris", c.ID)
 	}
-	return c.Credential.check(c.ID)
+	return c.Credential.Check(c.ID)
 }
 
 // checkRedirect holds a redirect URI to RFC 9700 section 2.1 and OAuth 2.1 section 2.3: https, http on loopback, or a
@@ -133,29 +133,6 @@ func (r Resource) check() error {
 		if len(alias) == 0 || len(alias) > maxURI || strings.ContainsFunc(alias, control) {
 			return invalid("resource %q: alias %q is empty, too long or has spaces", r.ID, alias)
 		}
-	}
-	return nil
-}
-
-func (c Credential) check(id string) error {
-	switch c.Auth {
-	case oauth.AuthPrivateKeyJWT:
-		if (len(c.JWKS) == 0) == (c.JWKSURI == "") {
-			return invalid("%q authenticates by private_key_jwt and needs either jwks or jwks_uri", id)
-		}
-	case oauth.AuthSecretBasic, oauth.AuthSecretPost:
-		if c.SecretHash == "" {
-			return invalid("%q authenticates by a secret and has none", id)
-		}
-	case oauth.AuthNone:
-	default:
-		return invalid("%q: auth %q is none of private_key_jwt, client_secret_basic, client_secret_post, none", id, c.Auth)
-	}
-	if len(c.JWKS) == 0 {
-		return nil
-	}
-	if _, err := token.ParseJWKS(c.JWKS); err != nil {
-		return invalid("%q: jwks: %v", id, err)
 	}
 	return nil
 }

@@ -76,10 +76,10 @@ func (r *Registry) PutAgent(ctx context.Context, a Agent, version uint64) (uint6
 	if err := r.Claim(ctx, a.ID, "agent"); err != nil {
 		return 0, err
 	}
-	if err := r.look(ctx, a.ID, a.Name); err != nil {
+	if err := r.claimNames(ctx, a.ID, a.Name, a.SPIFFE); err != nil {
 		return 0, err
 	}
-	return r.put(ctx, a.ID, "agent/", stored{Agent: &a}, version)
+	return r.put(ctx, a.ID, "agent ", stored{Agent: &a}, version)
 }
 
 // PutClient registers or changes a client, as PutAgent does an agent.
@@ -90,10 +90,10 @@ func (r *Registry) PutClient(ctx context.Context, c Client, version uint64) (uin
 	if err := r.Claim(ctx, c.ID, "client"); err != nil {
 		return 0, err
 	}
-	if err := r.look(ctx, c.ID, c.called()); err != nil {
+	if err := r.claimNames(ctx, c.ID, c.called(), c.SPIFFE); err != nil {
 		return 0, err
 	}
-	return r.put(ctx, c.ID, "client/", stored{Client: &c}, version)
+	return r.put(ctx, c.ID, "client ", stored{Client: &c}, version)
 }
 
 // Remove takes an agent or a client out of the registry. Its id stays taken: nobody else can come back under it.
@@ -101,14 +101,14 @@ func (r *Registry) Remove(ctx context.Context, id string, version uint64) error 
 	out, err := r.mirror.Commit(ctx, store.Commit{
 		Partition: parties,
 		If:        []store.Condition{{Name: id, Is: store.AtVersion, Version: version}},
-		Writes:    []store.Write{{Name: id, Delete: true}, {Name: "agent/" + id, Delete: true}, {Name: "client/" + id, Delete: true}},
+		Writes:    []store.Write{{Name: id, Delete: true}, {Name: "agent " + id, Delete: true}, {Name: "client " + id, Delete: true}},
 	})
 	return changed(out, err)
 }
 
 // Agents lists agents in the order of their ids.
 func (r *Registry) Agents(ctx context.Context, after string, limit int) ([]Agent, error) {
-	found, err := r.list(ctx, "agent/", after, limit)
+	found, err := r.list(ctx, "agent ", after, limit)
 	list := make([]Agent, 0, len(found))
 	for _, p := range found {
 		list = append(list, *p.agent)
@@ -118,7 +118,7 @@ func (r *Registry) Agents(ctx context.Context, after string, limit int) ([]Agent
 
 // Clients lists the clients that are no agents in the order of their ids.
 func (r *Registry) Clients(ctx context.Context, after string, limit int) ([]Client, error) {
-	found, err := r.list(ctx, "client/", after, limit)
+	found, err := r.list(ctx, "client ", after, limit)
 	list := make([]Client, 0, len(found))
 	for _, p := range found {
 		list = append(list, *p.client)
@@ -141,6 +141,14 @@ func (r *Registry) Claim(ctx context.Context, id, kind string) error {
 		return fmt.Errorf("%q belongs to a %s: %w", id, out.Seen[0].Value, ErrTaken)
 	}
 	return nil
+}
+
+// claimNames takes what only one agent or client may be called.
+func (r *Registry) claimNames(ctx context.Context, id, name, spiffe string) error {
+	if err := r.look(ctx, id, name); err != nil {
+		return err
+	}
+	return r.claimSPIFFE(ctx, id, spiffe)
 }
 
 func (r *Registry) party(ctx context.Context, id string) (party, uint64, error) {

@@ -52,6 +52,16 @@ const (
 	AuthFederated AuthMethod = "federated_jwt"
 )
 
+// Asserts says whether the client sends a signed assertion to authenticate in this way.
+func (m AuthMethod) Asserts() bool {
+	return m == AuthPrivateKeyJWT || m == AuthSPIFFEJWT || m == AuthFederated
+}
+
+// ByCertificate says whether the client authenticates in this way by the certificate of its TLS connection.
+func (m AuthMethod) ByCertificate() bool {
+	return m == AuthTLS || m == AuthSelfSigned || m == AuthSPIFFEX509
+}
+
 // Values of token_type in an answer: RFC 6750, RFC 9449 section 5.
 const (
 	Bearer = "Bearer"

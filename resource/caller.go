@@ -47,6 +47,7 @@ type Caller struct {
 	// scheme is the one by which the token came.
 	scheme string
 	jkt    string // thumbprint of the key that the token is bound to
+	x5t    string // thumbprint of the certificate that it is bound to
 	nonce  string // to be announced
 	body   *ahead
 	digest string // the request_hash
@@ -63,7 +64,7 @@ func newCaller(c token.Claims) (*Caller, error) {
 		Scopes: c.Scopes(), Expires: time.Unix(c.Expires, 0).UTC(), ACR: c.ACR, AMR: c.AMR,
 	}
 	if c.Confirm != nil {
-		caller.jkt = c.Confirm.JKT
+		caller.jkt, caller.x5t = c.Confirm.JKT, c.Confirm.X5T
 	}
 	if c.AuthTime > 0 {
 		caller.AuthTime = time.Unix(c.AuthTime, 0).UTC()

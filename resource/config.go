@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,9 @@ type Config struct {
 
 	// Includes lists for a scope those that it stands for besides itself.
 	Includes map[string][]string
+	// Certificate gives the certificate of the client that sent a request, for tokens that are bound to one (RFC 8705 section 3); nil: that of the TLS
+	// connection. A server behind a proxy reads the header of its own proxy here, which strangers must not be able to set.
+	Certificate func(*http.Request) *x509.Certificate
 	// RequireDPoP refuses tokens that are not bound to a key.
 	RequireDPoP bool
 	// NonceKey, 32 bytes and more, makes DPoP proofs carry a nonce of this server (RFC 9449 section 9). Replicas share it. Empty: none.
@@ -138,6 +142,9 @@ func (c Config) complete() Config {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Certificate == nil {
+		c.Certificate = peerCertificate
 	}
 	if c.External == "" {
 		c.External = origin(c.Resource)

@@ -124,6 +124,9 @@ func (g *Guard) check(r *http.Request, rule Rule) (*Caller, string, error) {
 	caller.rule = rule
 
 	// 2. The proof that its holder sends it.
+	if err := g.certified(r, caller); err != nil {
+		return caller, cred.scheme, err
+	}
 	if err := g.prove(r, cred, caller); err != nil {
 		return caller, cred.scheme, err
 	}
@@ -164,7 +167,7 @@ func (g *Guard) verify(ctx context.Context, cred presented) (*Caller, error) {
 		return nil, invalidToken("the token is not valid", err)
 	}
 	caller.guard, caller.token, caller.scheme = g, cred.token, cred.scheme
-	if claims.Confirm != nil && (claims.Confirm.JKT == "" || claims.Confirm.X5T != "") {
+	if claims.Confirm != nil && caller.jkt == "" && caller.x5t == "" {
 		return nil, invalidToken("the token is bound in a way that is not known here", nil)
 	}
 	return caller, nil

@@ -106,6 +106,9 @@ func (g *Guard) redeemOnce(ctx context.Context, c *Caller) (receipt string, afte
 	if c.jkt != "" {
 		form.Set("jkt", c.jkt)
 	}
+	if c.x5t != "" {
+		form.Set("x5t#S256", c.x5t)
+	}
 	got, err := g.post(ctx, at.redemption, form)
 	if err != nil {
 		return "", 0, oauth.Unavailable(err)

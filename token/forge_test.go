@@ -185,6 +185,24 @@ func entrances(t testing.TB, alg string) []entrance {
 				return err
 			},
 		},
+		{
+			name: "JWT-SVID", key: key, head: head.with("typ", "JWT"),
+			payload: object{"sub": "spiffe://example.org/mailer", "aud": []string{issuer}, "iat": now, "exp": now + 300},
+			check: func(s string) error {
+				_, err := token.VerifySVID(t.Context(), s, token.SVIDExpect{TrustDomain: "example.org", Audience: issuer, Keys: keys, Now: clock})
+				return err
+			},
+		},
+		{
+			name: "token of a workload", key: key, head: head,
+			payload: object{"iss": "https://cluster.test", "sub": "system:serviceaccount:mail:mailer", "aud": []string{issuer}, "iat": now, "exp": now + 3600},
+			check: func(s string) error {
+				_, err := token.VerifyWorkload(t.Context(), s, token.WorkloadExpect{
+					Issuer: "https://cluster.test", Audience: issuer, Keys: keys, Algs: []string{alg}, Now: clock,
+				})
+				return err
+			},
+		},
 	}
 }
 

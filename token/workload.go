@@ -78,14 +78,11 @@ func memberOf(doc []byte, name string) []byte {
 		return nil
 	}
 	var found []byte
-	err := strict.Object(doc, payloadLimits(), func(member string, value []byte) error {
+	_ = strict.Object(doc, payloadLimits(), func(member string, value []byte) error { //nolint:errcheck // it was checked as a whole
 		if member == name {
 			found = value
 		}
 		return nil
 	})
-	if err != nil {
-		return nil
-	}
 	return found
 }

@@ -320,7 +320,11 @@ func (t *Transactions) mayRedeem(r Redemption, c token.Claims, res agents.Resour
 	if c.TxnMode != oauth.ModeRedeem {
 		return oauth.Refuse(oauth.InvalidRequest, oauth.ReasonMalformed, "the token is not for one transaction and needs no redemption")
 	}
-	if r.JKT != "" && (c.Confirm == nil || c.Confirm.JKT != r.JKT) {
+	bound := token.Confirmation{}
+	if c.Confirm != nil {
+		bound = *c.Confirm
+	}
+	if r.JKT != "" && bound.JKT != r.JKT || r.X5T != "" && bound.X5T != r.X5T {
 		return oauth.Refuse(oauth.KeyMismatch, oauth.ReasonKey, "the token is bound to another key")
 	}
 	return nil

@@ -17,6 +17,7 @@ type Redemption struct {
 	ID     string           // redemption_id, chosen by the resource server; empty: this call is like no other
 	Hash   string           // request_hash, compared as it is
 	JKT    string           // thumbprint of the key whose proof the resource server verified
+	X5T    string           // thumbprint of the certificate over whose connection the token came
 	Remote string           // the address of the peer, for the ledger
 	// Also makes something that is kept with the claim, from the claims and the time of it, and comes back with every repeat: nil
 	// for nothing.

@@ -110,6 +110,7 @@ type Session struct {
 	ACR       string
 	AMR       []string
 	JKT       string // thumbprint of the DPoP key it is bound to
+	X5T       string // thumbprint of the certificate it is bound to
 	Lifetime  time.Duration
 	Remote    string
 }
@@ -130,8 +131,8 @@ func (t *Transactions) IssueSession(ctx context.Context, s Session) (string, tok
 	if !s.AuthTime.IsZero() {
 		c.AuthTime = s.AuthTime.Unix()
 	}
-	if s.JKT != "" {
-		c.Confirm = &token.Confirmation{JKT: s.JKT}
+	if s.JKT != "" || s.X5T != "" {
+		c.Confirm = &token.Confirmation{JKT: s.JKT, X5T: s.X5T}
 	}
 	gens, err := t.generations(ctx, c, key.KeyID())
 	if err != nil {

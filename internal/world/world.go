@@ -49,6 +49,7 @@ type World struct {
 	Exchange *exchange.Exchange
 	Settings exchange.Settings
 	Trusted  []exchange.TrustedIssuer
+	Identify func(*agents.AuthenticatorConfig)  // adds whose word is taken for who a client is, from the next Start on; nil: nobody's
 	Decide   func(policy.Input) policy.Decision // replaced at will; nil allows everything
 	Secret   []byte
 }
@@ -93,10 +94,14 @@ func (w *World) Start() {
 	w.Recorder, w.Ledger = audit.NewRecorder(ctx, w.Records, w.Now), audit.NewLedger(w.Records)
 	w.tb.Cleanup(w.Recorder.Close)
 	w.Registry = agents.NewRegistry(w.Records, w.Mirror)
-	w.Clients = must(agents.NewAuthenticator(agents.AuthenticatorConfig{
+	clients := agents.AuthenticatorConfig{
 		Registry: w.Registry, Live: w.Live, Mirror: w.Mirror, Issuer: Issuer, Now: w.Now, SecretKey: w.Secret,
 		KeysAt: func(string) token.KeySource { return token.NewPublicSet() }, Decoy: token.NewPublicSet(Key(w.tb).Public()),
-	}))(w.tb)
+	}
+	if w.Identify != nil {
+		w.Identify(&clients)
+	}
+	w.Clients = must(agents.NewAuthenticator(clients))(w.tb)
 	w.Keys = must(keys.Open(ctx, keys.Config{Records: w.Records, Default: token.ES256, Now: w.Now, Overlap: time.Hour}))(w.tb)
 	w.Signer = token.NewIssuer(Issuer)
 	w.Verifier = must(token.NewVerifier(token.VerifierConfig{Issuer: Issuer, Keys: w.Keys, Now: w.Now, Leeway: 5 * time.Second}))(w.tb)

@@ -18,7 +18,7 @@ import (
 // code is the authorization code grant: RFC 6749 section 4.1.3, OAuth 2.1 section 4.1.3. The answer has no refresh token.
 func (t *tokenRequest) code(ctx context.Context) (oauth.TokenAnswer, error) {
 	event := audit.Event{Kind: audit.KindSession, Client: t.who.ClientID(), Remote: t.s.cfg.Remote(t.r)}
-	proof, err := t.s.proof(t.w, t.r, pathToken)
+	proof, err := t.proof()
 	if err != nil {
 		return oauth.TokenAnswer{}, t.s.record(ctx, event, err)
 	}
@@ -80,11 +80,15 @@ func (t *tokenRequest) redeem(ctx context.Context, who agents.Authenticated, pro
 		}
 		claim.Resources = []string{t.s.uri(res)}
 	}
+	x5t, err := bind(who, client, proof)
+	if err != nil {
+		return none, err
+	}
 	granted, err := t.s.cfg.Flow.Redeem(ctx, claim)
 	if err != nil {
 		return none, err
 	}
-	signed, c, err := t.issue(ctx, granted, claim.JKT)
+	signed, c, err := t.issue(ctx, granted, token.Confirmation{JKT: claim.JKT, X5T: x5t})
 	if err != nil {
 		return none, err
 	}
@@ -94,7 +98,7 @@ func (t *tokenRequest) redeem(ctx context.Context, who agents.Authenticated, pro
 	answer := oauth.TokenAnswer{
 		AccessToken: signed, TokenType: oauth.Bearer, ExpiresIn: c.Expires - c.IssuedAt, Scope: c.Scope, AuthorizationDetails: c.Details,
 	}
-	if c.Confirm != nil {
+	if c.Confirm != nil && c.Confirm.JKT != "" {
 		answer.TokenType = oauth.DPoP
 	}
 	return answer, nil
@@ -118,7 +122,7 @@ func (t *tokenRequest) narrow(r authcode.Request) (authcode.Request, error) {
 	return r, nil
 }
 
-func (t *tokenRequest) issue(ctx context.Context, g authcode.Granted, jkt string) (string, token.Claims, error) {
+func (t *tokenRequest) issue(ctx context.Context, g authcode.Granted, to token.Confirmation) (string, token.Claims, error) {
 	r, res, lifetime := g.Request, agents.Resource{}, t.s.cfg.Settings.SessionLifetime
 	if r.Resource != t.s.cfg.Issuer {
 		var err error
@@ -132,7 +136,7 @@ func (t *tokenRequest) issue(ctx context.Context, g authcode.Granted, jkt string
 	}
 	return t.s.cfg.Transactions.IssueSession(ctx, transaction.Session{
 		User: g.User, Client: r.ClientID, Audience: r.Resource, Algorithm: res.Algorithm, Scope: strings.Join(r.Scopes, " "), Details: r.Details,
-		AuthTime: g.AuthTime, ACR: g.ACR, AMR: g.AMR, JKT: jkt, Lifetime: lifetime.Truncate(time.Second), Remote: t.s.cfg.Remote(t.r),
+		AuthTime: g.AuthTime, ACR: g.ACR, AMR: g.AMR, JKT: to.JKT, X5T: to.X5T, Lifetime: lifetime.Truncate(time.Second), Remote: t.s.cfg.Remote(t.r),
 	})
 }
 

@@ -16,7 +16,7 @@ import (
 
 // credentials takes apart how a client shows who it is: Basic, a secret or an assertion in the body, or its name alone. Exactly
 // one of them (OAuth 2.1 section 2.4).
-func credentials(h http.Header, f form) (agents.Credentials, error) {
+func (s *Server) credentials(h http.Header, f form) (agents.Credentials, error) {
 	authorization := h.Values("Authorization")
 	secret, assertion, kind := f.get("client_secret"), f.get("client_assertion"), f.get("client_assertion_type")
 	ways := len(authorization)
@@ -32,7 +32,7 @@ func credentials(h http.Header, f form) (agents.Credentials, error) {
 	case len(authorization) == 1:
 		return named(f, basic(authorization[0]))
 	case assertion != "" || kind != "":
-		return asserted(f, assertion, kind)
+		return s.asserted(f, assertion, kind)
 	case secret != "":
 		if f.get("client_id") == "" {
 			return agents.Credentials{}, missing("client_id")
@@ -63,21 +63,28 @@ func basic(header string) agents.Credentials {
 }
 
 // asserted reads an assertion: RFC 7521 section 4.2. Who it is from is taken unverified, to find the key.
-func asserted(f form, assertion, kind string) (agents.Credentials, error) {
+func (s *Server) asserted(f form, assertion, kind string) (agents.Credentials, error) {
 	if assertion == "" {
 		return agents.Credentials{}, missing("client_assertion")
 	}
 	if kind == "" {
 		return agents.Credentials{}, missing("client_assertion_type")
 	}
-	if kind != oauth.AssertionJWT {
+	if kind != oauth.AssertionJWT && kind != oauth.AssertionSPIFFE {
 		return agents.Credentials{}, errClient(errors.New("unknown client_assertion_type"))
 	}
-	_, sub, err := token.Peek(assertion)
+	iss, sub, err := token.Peek(assertion)
 	if err != nil {
 		return agents.Credentials{}, errClient(err)
 	}
-	return named(f, agents.Credentials{Method: oauth.AuthPrivateKeyJWT, ClientID: sub, Assertion: assertion})
+	switch {
+	case kind == oauth.AssertionSPIFFE:
+		return s.workload(f, oauth.AuthSPIFFEJWT, sub, assertion)
+	case s.cfg.Clients.Federates(iss):
+		return s.workload(f, oauth.AuthFederated, "", assertion)
+	default:
+		return named(f, agents.Credentials{Method: oauth.AuthPrivateKeyJWT, ClientID: sub, Assertion: assertion})
+	}
 }
 
 // named holds the credentials against a client_id that was sent as well.
@@ -94,11 +101,18 @@ func errClient(cause error) error {
 
 // present checks who asks, up to the step that spends an assertion. A failure is in the ledger when present returns.
 func (s *Server) present(r *http.Request, f form) (agents.Presented, error) {
-	creds, err := credentials(r.Header, f)
+	creds, err := s.credentials(r.Header, f)
+	if err == nil {
+		creds, err = s.beside(r, creds)
+	}
 	if err != nil {
 		return agents.Presented{}, s.failed(r, creds, err)
 	}
-	return s.check(r, creds)
+	p, err := s.check(r, creds)
+	if err != nil {
+		return p, err
+	}
+	return p, s.spendBeside(r, p)
 }
 
 // check has credentials checked, under the limits for guessing secrets.

@@ -46,6 +46,8 @@ type Config struct {
 
 	// User is who has signed in at the browser that sent a request; nil: people cannot ask for the status of a transaction.
 	User func(*http.Request) (id string, ok bool)
+	// Certificate is that of the client of a request, as far as it has proved to have its key; nil, or none: it showed no certificate.
+	Certificate func(*http.Request) (*agents.Certificate, error)
 	// Remote is the address of the peer, for the ledger and for limits; nil: that of the connection.
 	Remote func(*http.Request) string
 
@@ -70,6 +72,8 @@ type Settings struct {
 	// makes the nonces; servers that share it accept each other's.
 	RequireNonce bool
 	NonceKey     []byte
+	// CertificateURL is where the endpoints are reached by clients with a certificate, if that is not the issuer (RFC 8705 section 5).
+	CertificateURL string
 	// ACRValues are the authentication context classes that a sign-in can have; a request for others only is refused.
 	ACRValues []string
 	// ErrorURI is where the reasons of refusals are explained; empty: a page of this server's.

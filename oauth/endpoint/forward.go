@@ -236,10 +236,12 @@ func errToken(reason oauth.Reason, cause error) error {
 // one: RFC 9449 section 7.
 func (s *Server) bound(r *http.Request, q question, claims token.Claims) (string, error) {
 	jkt := ""
-	if claims.Confirm != nil {
-		jkt = claims.Confirm.JKT
-		if jkt == "" {
-			return "", errToken(oauth.ReasonKey, errors.New("bound to a certificate"))
+	if c := claims.Confirm; c != nil {
+		if jkt = c.JKT; jkt == "" && c.X5T == "" {
+			return "", errToken(oauth.ReasonKey, errors.New("bound in a way that is not known here"))
+		}
+		if err := s.certified(r, c.X5T); err != nil {
+			return "", err
 		}
 	}
 	if (jkt != "") != (q.scheme == oauth.DPoP) {
@@ -267,6 +269,19 @@ func (s *Server) bound(r *http.Request, q question, claims token.Claims) (string
 		return "", unproven(err)
 	}
 	return jkt, nil
+}
+
+// certified checks that the waiting request came over a connection with the certificate that its token is bound to: RFC 8705 section 3. The proxy
+// tells of it, and is believed as far as it is trusted.
+func (s *Server) certified(r *http.Request, x5t string) error {
+	if x5t == "" {
+		return nil
+	}
+	cert, err := s.certificate(r)
+	if err != nil || cert.Thumbprint() != x5t {
+		return errToken(oauth.ReasonKey, errors.Join(err, errors.New("the token is bound to another certificate than that of the request")))
+	}
+	return nil
 }
 
 func unproven(cause error) error {

@@ -51,11 +51,14 @@ type document struct {
 	RequirePushed bool     `json:"require_pushed_authorization_requests"`
 	RequestObject bool     `json:"request_parameter_supported"`
 	RequestURI    bool     `json:"request_uri_parameter_supported"`
+
+	CertificateBound bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	Aliases          *aliases `json:"mtls_endpoint_aliases,omitempty"`
 }
 
 func (s *Server) document() document {
 	at := func(path string) string { return s.cfg.Issuer + path }
-	proven := []oauth.AuthMethod{oauth.AuthPrivateKeyJWT, oauth.AuthSecretBasic, oauth.AuthSecretPost}
+	proven := s.methods()
 	public := append(slices.Clone(proven), oauth.AuthNone)
 	algs := token.ProofAlgorithms()
 	return document{
@@ -67,6 +70,7 @@ func (s *Server) document() document {
 		TokenAuth: public, TokenAlgs: algs, IntrospectionAuth: proven, IntrospectionAlgs: algs,
 		RevocationAuth: public, RevocationAlgs: algs, RedemptionAuth: proven, RedemptionAlgs: algs,
 		ProofAlgs: algs, DetailTypes: s.cfg.Details.Names(), NamesIssuer: true, RequirePushed: s.cfg.Settings.RequirePushed,
+		CertificateBound: s.cfg.Certificate != nil, Aliases: s.aliases(),
 	}
 }
 

@@ -17,6 +17,14 @@ import (
 // proof reads and verifies the DPoP proof of a request: RFC 9449 section 4.3. Nil stands for none. What it does not check is
 // whether the proof was used before: see spend.
 func (s *Server) proof(w http.ResponseWriter, r *http.Request, path string) (*token.Proof, error) {
+	p, err := s.verifyProof(r, path)
+	if p != nil && err == nil {
+		s.announce(w, p)
+	}
+	return p, err
+}
+
+func (s *Server) verifyProof(r *http.Request, path string) (*token.Proof, error) {
 	headers := r.Header.Values("DPoP")
 	if len(headers) == 0 {
 		return nil, nil //nolint:nilnil // a request without a proof is an ordinary one
@@ -24,22 +32,26 @@ func (s *Server) proof(w http.ResponseWriter, r *http.Request, path string) (*to
 	if len(headers) > 1 {
 		return nil, errProof("there is more than one DPoP proof", nil)
 	}
-	p, err := token.VerifyProof(headers[0], token.ProofExpect{Method: r.Method, URI: s.cfg.Issuer + path, Now: s.cfg.Now})
+	p, err := token.VerifyProof(headers[0], token.ProofExpect{Method: r.Method, URI: s.target(r) + path, Now: s.cfg.Now})
 	if err != nil {
 		return nil, errProof("the DPoP proof is not valid for this request", err)
 	}
-	if !s.cfg.Settings.RequireNonce {
-		return p, nil
-	}
-	if !s.nonces.valid(p.Nonce) {
+	if s.cfg.Settings.RequireNonce && !s.nonces.valid(p.Nonce) {
 		return nil, &oauth.Error{
 			Code: oauth.UseDPoPNonce, Reason: oauth.ReasonProof, Description: "repeat the request with the nonce in DPoP-Nonce",
 		}
 	}
+	return p, nil
+}
+
+// announce tells the client of a nonce that is newer than the one it used.
+func (s *Server) announce(w http.ResponseWriter, p *token.Proof) {
+	if !s.cfg.Settings.RequireNonce {
+		return
+	}
 	if now := s.nonces.current(); p.Nonce != now {
 		w.Header().Set("DPoP-Nonce", now)
 	}
-	return p, nil
 }
 
 func errProof(description string, cause error) error {

@@ -3,9 +3,11 @@ package endpoint
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"obolus/agents"
 	"obolus/oauth"
+	"obolus/token"
 	"obolus/transaction"
 )
 
@@ -35,7 +37,8 @@ func (s *Server) redeem(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	done, err := s.cfg.Transactions.Redeem(r.Context(), transaction.Redemption{
-		Server: who, Token: f.get("token"), ID: f.get("redemption_id"), Hash: f.get("request_hash"), JKT: f.get("jkt"), Remote: s.cfg.Remote(r),
+		Server: who, Token: f.get("token"), ID: f.get("redemption_id"), Hash: f.get("request_hash"), JKT: f.get("jkt"), X5T: f.get("x5t#S256"),
+		Remote: s.cfg.Remote(r),
 	})
 	if err != nil {
 		return err
@@ -63,6 +66,8 @@ func checkRedemption(f form) error {
 		return malformed("redemption_id and request_hash have at most 256 characters")
 	case f.get("jkt") != "" && !isDigest(f.get("jkt")):
 		return malformed("jkt is not a SHA-256 thumbprint in base64url")
+	case f.get("x5t#S256") != "" && !isDigest(f.get("x5t#S256")):
+		return malformed("x5t#S256 is not a SHA-256 thumbprint in base64url")
 	default:
 		return nil
 	}
@@ -106,16 +111,22 @@ func (s *Server) txn(w http.ResponseWriter, r *http.Request, id string) error {
 	return nil
 }
 
-// asker is who asks for a status: a client, or a person.
+// asker is who asks for a status: a client, or a person. A client that is not named by its credential says client_id in the query.
 func (s *Server) asker(r *http.Request) (user string, who agents.Authenticated, err error) {
 	f := form{values: map[string][]string{}}
+	if id := r.URL.Query().Get("client_id"); id != "" {
+		f.values.Set("client_id", id)
+	}
 	if assertions := r.Header.Values(assertionHeader); len(assertions) > 0 {
 		if len(assertions) > 1 || len(assertions[0]) > maxToken {
 			return "", who, malformed("there is one " + assertionHeader + ", of at most 16 KiB")
 		}
 		f.values.Set("client_assertion", assertions[0])
 		f.values.Set("client_assertion_type", oauth.AssertionJWT)
-	} else if r.Header.Get("Authorization") == "" && s.cfg.User != nil {
+		if _, sub, err := token.Peek(assertions[0]); err == nil && strings.HasPrefix(sub, "spiffe://") {
+			f.values.Set("client_assertion_type", oauth.AssertionSPIFFE)
+		}
+	} else if r.Header.Get("Authorization") == "" && f.get("client_id") == "" && s.cfg.User != nil {
 		if user, ok := s.cfg.User(r); ok {
 			return user, who, nil
 		}

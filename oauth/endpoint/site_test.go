@@ -74,7 +74,12 @@ func (b *syncBuffer) String() string {
 // newSite serves a populated world in which alice allowed agent-a to read her mail.
 func newSite(t testing.TB, change func(*endpoint.Config)) *site {
 	t.Helper()
-	s := &site{World: world.New(t), t: t, log: &syncBuffer{}}
+	return newSiteOn(t, world.New(t), change)
+}
+
+func newSiteOn(t testing.TB, w *world.World, change func(*endpoint.Config)) *site {
+	t.Helper()
+	s := &site{World: w, t: t, log: &syncBuffer{}}
 	s.Populate()
 	s.agent = s.Agent("agent-a", nil)
 	s.Consent("alice", "agent-a", "mail", consent.Decision{Scopes: []string{"mail.read"}})

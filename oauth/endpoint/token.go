@@ -84,7 +84,7 @@ func (t *tokenRequest) exchangeRequest() (exchange.Request, error) {
 			Code: oauth.UnauthorizedClient, Reason: oauth.ReasonClientGrant, Description: "a client that cannot prove who it is exchanges nothing",
 		}
 	}
-	proof, err := t.s.proof(t.w, t.r, pathToken)
+	proof, err := t.proof()
 	if err != nil {
 		return exchange.Request{}, err
 	}

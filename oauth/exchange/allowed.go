@@ -201,24 +201,25 @@ func (x *Exchange) askUser(ctx context.Context, f *facts, l limits, event *audit
 // wait holds the request until the interaction is decided or the time is over. The hint of the store may be missed, so it
 // also looks by itself.
 func (x *Exchange) wait(ctx context.Context, in consent.Interaction, patience time.Duration) (consent.Interaction, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithCancel(ctx) // not a deadline: a look that meets it would seem to be a store that fails
 	defer cancel()
+	over := time.NewTimer(patience)
+	defer over.Stop()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
 	hints, err := x.cfg.Consents.Watch(ctx, in.ID)
 	if err != nil {
 		return in, oauth.Unavailable(err)
 	}
-	look := time.NewTicker(time.Second)
-	defer look.Stop()
-	for in.Status == consent.Pending {
+	for {
 		now, err := x.cfg.Consents.Interaction(ctx, in.ID)
 		switch {
 		case ctx.Err() != nil || errors.Is(err, consent.ErrNotFound):
 			return in, nil
 		case err != nil:
 			return in, oauth.Unavailable(err)
-		}
-		if in = now; in.Status != consent.Pending {
-			break
+		case now.Status != consent.Pending:
+			return now, nil
 		}
 		select {
 		case _, open := <-hints:
@@ -226,30 +227,49 @@ func (x *Exchange) wait(ctx context.Context, in consent.Interaction, patience ti
 				hints = nil
 			}
 		case <-look.C:
+		case <-over.C:
+			return now, nil
 		case <-ctx.Done():
-			return in, nil
+			return now, nil
 		}
 	}
-	return in, nil
 }
+
+// The decision is told before its grant is in force: how often, and after which pause, a request that waited looks for it.
+const (
+	grantLooks = 60
+	grantPause = 50 * time.Millisecond
+)
 
 // answered takes the grant that came of an interaction while the request waited.
 func (x *Exchange) answered(ctx context.Context, f *facts, l limits, in consent.Interaction) (consent.Grant, granted, error) {
-	recs, err := x.cfg.Mirror.Read(ctx, consent.Key(f.subject.user, f.agent.ID, f.resource.ID))
-	if err != nil {
-		return consent.Grant{}, granted{}, oauth.Unavailable(err)
-	}
-	bundle, err := consent.ReadBundle(recs[0])
-	if err != nil {
-		return consent.Grant{}, granted{}, err
-	}
-	for _, d := range bundle.Grants {
-		if d.ID == in.Grant && d.LiveAt(x.cfg.Now()) && !d.Exhausted() {
-			out, err := narrow(l.within(d.Grant))
-			return d.Grant, out, err
+	none := consent.Grant{}
+	pause := time.NewTicker(grantPause)
+	defer pause.Stop()
+	for range grantLooks {
+		recs, err := x.cfg.Mirror.Read(ctx, consent.Key(f.subject.user, f.agent.ID, f.resource.ID))
+		if err != nil {
+			return none, granted{}, oauth.Unavailable(err)
+		}
+		bundle, err := consent.ReadBundle(recs[0])
+		if err != nil {
+			return none, granted{}, err
+		}
+		i := slices.IndexFunc(bundle.Grants, func(d consent.Drawn) bool { return d.ID == in.Grant })
+		switch {
+		case i >= 0 && bundle.Grants[i].LiveAt(x.cfg.Now()) && !bundle.Grants[i].Exhausted():
+			out, err := narrow(l.within(bundle.Grants[i].Grant))
+			return bundle.Grants[i].Grant, out, err
+		case i >= 0:
+			return none, granted{}, oauth.Refuse(oauth.AccessDenied, oauth.ReasonGrantExhausted, "the consent is used up or over")
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return none, granted{}, oauth.Unavailable(ctx.Err())
 		}
 	}
-	return consent.Grant{}, granted{}, oauth.Unavailable(errors.New("the grant of the decision is not there yet"))
+	return none, granted{}, oauth.Unavailable(errors.New("the grant of the decision is not there yet"))
 }
 
 // commit draws from the budget, durably, and then lets the token count: step 10. An exchange that its agent has named begins by
@@ -285,10 +305,8 @@ func (x *Exchange) draw(ctx context.Context, g consent.Grant, txn string) ([]sto
 	}
 }
 
-// Fingerprint names what a user trusts an agent by: its keys, its secret, its owner and its operator. When one of them changes
-// users are asked anew.
+// Fingerprint names what a user trusts an agent by: all by which it proves who it is, its owner and its operator. When one of them changes
+// users are asked anew. Keys that it publishes at a jwks_uri, or that its platform signs by, change without that.
 func Fingerprint(a agents.Agent) string {
-	return token.Hash(strings.Join([]string{
-		string(a.Auth), strconv.Quote(string(a.JWKS)), a.JWKSURI, a.SecretHash, strconv.Quote(a.Owner), strconv.Quote(a.Operator),
-	}, "\n"))
+	return token.Hash(strings.Join([]string{a.Identity(), strconv.Quote(a.Owner), strconv.Quote(a.Operator)}, "\n"))
 }

@@ -26,14 +26,11 @@ func (x *Exchange) claims(f *facts, act *token.Actor, g consent.Grant, out grant
 	c := token.Claims{
 		Issuer: x.cfg.Issuer, Audience: token.Audience{f.resource.URI}, Subject: f.subject.user, ClientID: f.agent.ID,
 		IssuedAt: now, NotBefore: now, Expires: out.expires.Unix(), ID: jti, Txn: txn, Scope: strings.Join(out.scopes, " "),
-		Act: act, Details: out.details.JSON(), Context: f.subject.context(g.ID),
+		Act: act, Confirm: f.confirm, Details: out.details.JSON(), Context: f.subject.context(g.ID),
 		AuthTime: f.subject.claims.AuthTime, ACR: f.subject.claims.ACR, AMR: f.subject.claims.AMR,
 	}
 	if f.resource.Redemption == agents.RedemptionRequired {
 		c.TxnMode = oauth.ModeRedeem
-	}
-	if f.ask.Proof != nil {
-		c.Confirm = &token.Confirmation{JKT: f.ask.Proof.JKT}
 	}
 	return c
 }
@@ -79,7 +76,7 @@ func answer(signed string, c token.Claims) oauth.TokenAnswer {
 		AccessToken: signed, IssuedTokenType: oauth.TypeAccessToken, TokenType: oauth.Bearer, ExpiresIn: c.Expires - c.IssuedAt,
 		Scope: c.Scope, AuthorizationDetails: c.Details, Txn: c.Txn,
 	}
-	if c.Confirm != nil {
+	if c.Confirm != nil && c.Confirm.JKT != "" {
 		a.TokenType = oauth.DPoP
 	}
 	return a

@@ -24,7 +24,8 @@ func (x *Exchange) delegate(ctx context.Context, f *facts, by *actor) (*token.Ac
 	if err := x.entitled(ctx, f); err != nil {
 		return nil, err
 	}
-	if err := x.bound(f, by); err != nil {
+	var err error
+	if f.confirm, err = bind(f, by); err != nil {
 		return nil, err
 	}
 	act := x.chainOf(f.subject.claims.Act, f.agent.ID)
@@ -39,12 +40,34 @@ func (x *Exchange) delegate(ctx context.Context, f *facts, by *actor) (*token.Ac
 	if len(chain) > limit {
 		return nil, oauth.Refuse(oauth.InvalidRequest, oauth.ReasonChainTooDeep, "the chain of actors would be too long")
 	}
-	for _, prior := range chain[1:] {
-		if prior.Issuer == x.cfg.Issuer && prior.Subject == f.agent.ID {
-			return nil, oauth.Refuse(oauth.InvalidRequest, oauth.ReasonChainCycle, "the agent is in the chain of actors already")
-		}
+	return act, x.cycle(ctx, f.agent, chain)
+}
+
+// cycle refuses an agent that is in the chain already, except where it gets back what it handed on: the agent beneath it in the chain had it from
+// this one, and the registrations of both say that each may hand on to the other. Such a pair may turn once and not again.
+func (x *Exchange) cycle(ctx context.Context, agent agents.Agent, chain []token.Actor) error {
+	refusal := oauth.Refuse(oauth.InvalidRequest, oauth.ReasonChainCycle, "the agent is in the chain of actors already")
+	self := func(a token.Actor) bool { return a.Issuer == x.cfg.Issuer && a.Subject == agent.ID }
+	if !slices.ContainsFunc(chain[1:], self) {
+		return nil
 	}
-	return act, nil
+	seen := map[[2]string]bool{}
+	for _, actor := range chain {
+		seen[[2]string{actor.Issuer, actor.Subject}] = true
+	}
+	turn := len(chain) > 2 && self(chain[2]) && len(seen) == len(chain)-1
+	if !turn || chain[1].Issuer != x.cfg.Issuer || !slices.Contains(agent.DelegatesTo, chain[1].Subject) {
+		return refusal
+	}
+	between, _, err := x.cfg.Registry.Agent(ctx, chain[1].Subject)
+	switch {
+	case err != nil && !errors.Is(err, agents.ErrNotFound):
+		return oauth.Unavailable(err)
+	case err != nil || !slices.Contains(between.DelegatesTo, agent.ID):
+		return refusal
+	default:
+		return nil
+	}
 }
 
 const transactionChain = 16
@@ -111,34 +134,6 @@ func (x *Exchange) nextHop(ctx context.Context, f *facts) error {
 		return nil
 	}
 	return errSubject(oauth.ReasonChainSplice, errors.New("the requester is not the next hop of the chain"))
-}
-
-// bound applies the two ways a key may go with an exchange (OAuth Actor Profile, presenter transition): continuation, without
-// an actor token, keeps the key of the subject token; with one, the key is that of the new presenter. A bound token
-// never becomes an unbound one.
-func (x *Exchange) bound(f *facts, by *actor) error {
-	refuse := func(reason oauth.Reason, why string) error {
-		return oauth.Refuse(oauth.InvalidDPoPProof, reason, why)
-	}
-	jkt := ""
-	if f.subject.claims.Confirm != nil {
-		jkt = f.subject.claims.Confirm.JKT
-	}
-	proof := f.ask.Proof
-	switch {
-	case proof == nil && f.agent.DPoP:
-		return refuse(oauth.ReasonProofMissing, "the agent is registered for DPoP and sent no proof")
-	case proof == nil && (jkt != "" || by != nil && by.jkt != ""):
-		return refuse(oauth.ReasonProofMissing, "a token of the request is bound to a key, and no DPoP proof was sent")
-	case proof == nil:
-		return nil
-	case by == nil && jkt != "" && proof.JKT != jkt:
-		return refuse(oauth.ReasonProof, "the DPoP proof is by another key than that of the subject token")
-	case by != nil && by.jkt != "" && proof.JKT != by.jkt:
-		return refuse(oauth.ReasonProof, "the DPoP proof is by another key than that of the actor token")
-	default:
-		return nil
-	}
 }
 
 func describeChain(event *audit.Event, act *token.Actor) {

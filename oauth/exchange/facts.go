@@ -27,6 +27,7 @@ type facts struct {
 	bundle   consent.Bundle
 	gens     []uint64 // of what Watched names, for the token to be
 	key      *token.SigningKey
+	confirm  *token.Confirmation // what the token to be is bound to, by step 5; nil: nothing
 	named    *transaction.Keyed  // nil: the agent has not named the request
 	earlier  transaction.Earlier // of that name
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"obolus/agents"
 	"obolus/oauth"
 	"obolus/oauth/details"
 	"obolus/token"
@@ -134,20 +135,17 @@ func (s subject) limit() bound {
 // actor is a verified actor token: step 3. Nil stands for none.
 type actor struct {
 	expires time.Time
-	jkt     string
+	held    // what it is bound to
 }
 
-// maxActorLifetime bounds how long a credential of an agent's own making may be good for.
-const maxActorLifetime = time.Hour
-
-// actor verifies the actor token: a JWT that the agent signed with its registered key, with itself as iss and sub and this
-// server as aud, or an access token of ours that is the agent's own. It must name the requester, and carry no chain.
+// actor verifies the actor token: a JWT by which the agent shows itself (agents.Authenticator.ActorToken), or an access token of ours that
+// is the agent's own. It must name the requester, and carry no chain.
 func (x *Exchange) actor(ctx context.Context, a ask, requester string) (*actor, error) {
 	switch {
 	case a.ActorToken == "":
 		return nil, nil //nolint:nilnil // no actor token is an ordinary request
 	case a.ActorTokenType == oauth.TypeJWT:
-		return x.signedActor(ctx, a.ActorToken, requester)
+		return x.shownActor(ctx, a.ActorToken, requester)
 	case a.ActorTokenType == oauth.TypeAccessToken:
 		return x.issuedActor(ctx, a.ActorToken, requester)
 	default:
@@ -155,26 +153,18 @@ func (x *Exchange) actor(ctx context.Context, a ask, requester string) (*actor, 
 	}
 }
 
-func (x *Exchange) signedActor(ctx context.Context, compact, requester string) (*actor, error) {
-	issuer, sub, err := token.Peek(compact)
-	if err != nil {
-		return nil, errActor(oauth.ReasonActor, err)
-	}
-	if sub != requester || issuer != requester {
-		return nil, errActor(oauth.ReasonActorMismatch, errors.New("the actor token names somebody else"))
-	}
-	keys, err := x.cfg.Clients.KeysOf(ctx, requester)
-	if err != nil {
+func (x *Exchange) shownActor(ctx context.Context, compact, requester string) (*actor, error) {
+	c, err := x.cfg.Clients.ActorToken(ctx, requester, compact)
+	switch {
+	case errors.Is(err, agents.ErrOther):
+		return nil, errActor(oauth.ReasonActorMismatch, err)
+	case err != nil && oauth.AsError(err).Code == oauth.TemporarilyUnavailable:
 		return nil, err
-	}
-	got, err := token.VerifyJWT(ctx, compact, token.Expect{
-		Issuer: requester, Keys: keys, Audience: x.cfg.Issuer, RequireExp: true, MaxLifetime: maxActorLifetime, Now: x.cfg.Now,
-		Types: []string{"", "JWT", "client-authentication+jwt"},
-	})
-	if err != nil {
+	case err != nil:
 		return nil, errActor(oauth.ReasonActor, err)
+	default:
+		return actorOf(c)
 	}
-	return actorOf(got.Claims)
 }
 
 func (x *Exchange) issuedActor(ctx context.Context, compact, requester string) (*actor, error) {
@@ -201,11 +191,11 @@ func actorOf(c token.Claims) (*actor, error) {
 		return nil, errActor(oauth.ReasonActor, errors.New("the actor token is itself delegated"))
 	}
 	a := &actor{expires: time.Unix(c.Expires, 0)}
-	if c.Confirm != nil {
-		a.jkt = c.Confirm.JKT
-		if a.jkt == "" {
-			return nil, errActor(oauth.ReasonActor, errors.New("the actor token is bound to a certificate"))
-		}
+	if c.Confirm == nil {
+		return a, nil
+	}
+	if a.held = (held{jkt: c.Confirm.JKT, x5t: c.Confirm.X5T}); a.held == (held{}) {
+		return nil, errActor(oauth.ReasonActor, errors.New("the actor token is bound in a way that is not known here"))
 	}
 	return a, nil
 }

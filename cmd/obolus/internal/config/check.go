@@ -64,6 +64,7 @@ func (c *checker) server() {
 			c.exists(f.path, f.name)
 		}
 	}
+	c.clientCertificates()
 	c.keys()
 	c.between("tokens.lifetime", cfg.Tokens.Lifetime, time.Second, time.Hour)
 	c.between("tokens.session_lifetime", cfg.Tokens.SessionLifetime, time.Second, 24*time.Hour)

@@ -38,14 +38,21 @@ type Config struct {
 	Users             []User             `json:"users"`
 	IdentityProviders []IdentityProvider `json:"identity_providers"`
 	TrustedIssuers    []TrustedIssuer    `json:"trusted_issuers"`
+	TrustDomains      []TrustDomain      `json:"trust_domains"`
+	WorkloadIssuers   []WorkloadIssuer   `json:"workload_issuers"`
 	Details           []json.RawMessage  `json:"details"`
 	Policies          []Policy           `json:"policies"`
 }
 
-// TLS are the files of the server's certificate; both or none.
+// TLS are the files of the server's certificate, both or none, and what is done with the certificates of clients.
 type TLS struct {
 	Cert string `json:"cert" path:"file"`
 	Key  string `json:"key" path:"file"`
+
+	ClientCertificates bool   `json:"client_certificates"`   // ask clients for one; none is still fine
+	ClientCA           string `json:"client_ca" path:"file"` // who certifies clients for tls_client_auth, PEM
+	CertificateHeader  string `json:"certificate_header"`    // in which a trusted proxy tells of the client's certificate
+	CertificateURL     string `json:"certificate_url"`       // where clients with a certificate reach the server, if not at the issuer
 }
 
 // Keys are about the keys that sign tokens.
@@ -61,6 +68,7 @@ type Tokens struct {
 	Lifetime        agents.Duration `json:"lifetime"`
 	SessionLifetime agents.Duration `json:"session_lifetime"` // of a user's own token
 	Leeway          agents.Duration `json:"leeway"`           // for clocks that differ
+	DPoPNonce       bool            `json:"dpop_nonce"`       // DPoP proofs carry a nonce of this server
 }
 
 // The profiles of errors and the ways with scopes.
@@ -148,6 +156,23 @@ type TrustedIssuer struct {
 	Scopes        []string `json:"scopes,omitempty"`         // that a token without the claim stands for
 	// Clients maps its client ids to agents and clients here, for tokens that were made for one.
 	Clients map[string]string `json:"clients,omitempty"`
+}
+
+// TrustDomain is a SPIFFE trust domain whose workloads may be agents and clients. Its bundle is in a file or at a URI.
+type TrustDomain struct {
+	ID         string `json:"id"`
+	BundleFile string `json:"bundle_file,omitempty" path:"file"`
+	BundleURI  string `json:"bundle_uri,omitempty"`
+	CAFile     string `json:"ca_file,omitempty" path:"file"` // who certifies the host of the URI; empty: those whom the system trusts
+}
+
+// WorkloadIssuer is a platform whose workloads may be agents and clients by the tokens that it gives them.
+type WorkloadIssuer struct {
+	Issuer     string   `json:"issuer"`
+	JWKSURI    string   `json:"jwks_uri,omitempty"` // empty: found by discovery
+	Algorithms []string `json:"algorithms,omitempty"`
+	Audience   string   `json:"audience,omitempty"`            // its tokens must name, and no other; empty: this server's issuer
+	CAFile     string   `json:"ca_file,omitempty" path:"file"` // who certifies its hosts; empty: those whom the system trusts
 }
 
 // Policy is a file of guardrails.

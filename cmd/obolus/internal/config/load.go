@@ -130,7 +130,7 @@ func (c *Config) derive() {
 	c.Operators.TokenFile = cmp.Or(c.Operators.TokenFile, filepath.Join(c.Data, "operator.token"))
 	for i := range c.Agents {
 		c.Agents[i].State = cmp.Or(c.Agents[i].State, "active")
-		c.Agents[i].Auth = cmp.Or(c.Agents[i].Auth, "private_key_jwt")
+		c.Agents[i].Auth = cmp.Or(c.Agents[i].Auth, guessIdentity(c.Agents[i].Credential), "private_key_jwt")
 	}
 	for i := range c.Clients {
 		c.Clients[i].Auth = cmp.Or(c.Clients[i].Auth, c.Clients[i].guessAuth())

@@ -39,6 +39,7 @@ func (c *checker) registry() {
 	}
 	c.providers()
 	c.issuers(taken)
+	c.platforms()
 }
 
 func (c *checker) claim(taken names, id, kind, path string) {
@@ -74,17 +75,14 @@ func (c *checker) agent(path string, a *Agent, taken names) {
 	default:
 		c.oneOf(path+".auth", string(a.Auth), authMethods()...)
 	}
+	c.identity(path, a.ID, a.Credential)
 	c.needsSecret(path, a.Auth, a.Secret)
 	if a.Ceiling.Uses < 0 || a.Ceiling.Depth < 0 || a.Ceiling.Lifetime < 0 {
 		c.bad(path+".ceiling", "uses, depth and lifetime cannot be negative")
 	}
 }
 
-func authMethods() []string {
-	return []string{
-		string(oauth.AuthPrivateKeyJWT), string(oauth.AuthSecretBasic), string(oauth.AuthSecretPost), string(oauth.AuthNone),
-	}
-}
+func authMethods() []string { return agents.AuthMethods() }
 
 func (c *checker) needsKeys(path string, cred agents.Credential) {
 	if len(cred.JWKS) == 0 && cred.JWKSURI == "" {
@@ -127,6 +125,7 @@ func (c *checker) client(path string, cl *Client, taken names) {
 	if cl.Auth == oauth.AuthPrivateKeyJWT {
 		c.needsKeys(path, cl.Credential)
 	}
+	c.identity(path, cl.ID, cl.Credential)
 	c.needsSecret(path, cl.Auth, cl.Secret)
 	if cl.FirstParty && cl.Auth == oauth.AuthNone {
 		c.bad(path+".first_party", "a client that stands for its users' consent must prove who it is; set auth")
@@ -144,6 +143,9 @@ func (c *checker) client(path string, cl *Client, taken names) {
 
 // guessAuth is how a client authenticates that does not say: by what it has.
 func (cl *Client) guessAuth() oauth.AuthMethod {
+	if way := guessIdentity(cl.Credential); way != "" {
+		return way
+	}
 	switch {
 	case len(cl.JWKS) > 0 || cl.JWKSURI != "" || cl.KeyFile != "":
 		return oauth.AuthPrivateKeyJWT

@@ -31,6 +31,8 @@ type door struct {
 	slots   chan struct{} // as many as may be in hand at once
 	proxies []netip.Prefix
 	strict  bool // browsers are told to come by https only
+
+	certificates certificates
 }
 
 // watched is a response that is being watched. The router names the route in it.
@@ -82,6 +84,9 @@ func named(next http.Handler) http.Handler {
 // ServeHTTP is for http.Server.
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start, id := d.now(), requestID()
+	if d.certificates.any() {
+		r = d.certificates.note(r, d.fromProxy)
+	}
 	r.RemoteAddr = d.peer(r)
 	w.Header().Set("X-Request-Id", id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")

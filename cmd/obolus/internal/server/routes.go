@@ -46,7 +46,7 @@ func (p *parts) edge(secretKey []byte) error {
 	pages.Register(under)
 	p.handler = &door{
 		next: root, log: p.opts.Log, now: p.opts.Now, metrics: p.metrics, slots: make(chan struct{}, p.opts.MaxInFlight),
-		proxies: networks(p.cfg), strict: strings.HasPrefix(p.cfg.Issuer, "https:"),
+		proxies: networks(p.cfg), strict: strings.HasPrefix(p.cfg.Issuer, "https:"), certificates: certificatesOf(p.cfg),
 	}
 	return nil
 }
@@ -77,12 +77,19 @@ func (p *parts) pages() (*web.Server, error) {
 }
 
 func (p *parts) protocol(pages *web.Server) (*endpoint.Server, error) {
-	return endpoint.New(endpoint.Config{
+	cfg := endpoint.Config{
 		Issuer: p.cfg.Issuer, Live: p.stores.live, Registry: p.registry, Clients: p.clients, Exchange: p.exchange, Transactions: p.life,
 		Flow: p.flow, Details: p.types, Verifier: p.verifier, Keys: p.ring, Record: p.recorder.Record, User: pages.SignedIn,
-		Settings: endpoint.Settings{SessionLifetime: time.Duration(p.cfg.Tokens.SessionLifetime)},
-		Now:      p.opts.Now, Log: p.opts.Log,
-	})
+		Settings: endpoint.Settings{
+			SessionLifetime: time.Duration(p.cfg.Tokens.SessionLifetime), CertificateURL: p.cfg.TLS.CertificateURL,
+			RequireNonce: p.cfg.Tokens.DPoPNonce, NonceKey: p.nonceKey,
+		},
+		Now: p.opts.Now, Log: p.opts.Log,
+	}
+	if from := certificatesOf(p.cfg); from.any() {
+		cfg.Certificate = from.of
+	}
+	return endpoint.New(cfg)
 }
 
 func (p *parts) api(secretKey []byte) (*admin.Server, error) {

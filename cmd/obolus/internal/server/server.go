@@ -5,7 +5,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -117,7 +116,7 @@ func (s *Server) serve(cert *keyPair) {
 		s.serving <- s.http.Serve(s.listener)
 		return
 	}
-	s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
+	s.http.TLSConfig = handshake(s.cfg, cert)
 	s.serving <- s.http.ServeTLS(s.listener, "", "")
 }
 

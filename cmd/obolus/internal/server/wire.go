@@ -59,6 +59,8 @@ type parts struct {
 	accounts   *users.Book
 	flow       *authcode.Flow
 	outside    *http.Client // to what operators named elsewhere
+	identities *identities
+	nonceKey   []byte // of DPoP nonces
 
 	operatorToken string
 	handler       http.Handler
@@ -85,12 +87,17 @@ func (p *parts) build(ctx context.Context) error {
 	}
 	secretKey, err1 := derive(master, "client secrets")
 	digestKey, err2 := derive(master, "declarations")
+	var err4 error
+	p.nonceKey, err4 = derive(master, "dpop nonces")
 	var err3 error
 	p.operatorToken, err3 = secretFile(cfg.Operators.TokenFile, base64.RawURLEncoding)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return fmt.Errorf("the operators' token: %w", err)
 	}
-	p.outside = outside(cfg)
+	p.outside = fetch.New(reach(cfg))
+	if p.identities, err = newIdentities(cfg, p.opts); err != nil {
+		return err
+	}
 	p.ledger = audit.NewLedger(st.records)
 	p.registry = agents.NewRegistry(st.records, st.mirror)
 	p.ring, err = keys.Open(ctx, keys.Config{
@@ -171,6 +178,7 @@ func (p *parts) trust(secretKey []byte) error {
 	p.clients, err = agents.NewAuthenticator(agents.AuthenticatorConfig{
 		Registry: p.registry, Live: st.live, Mirror: st.mirror, Issuer: cfg.Issuer, Now: now, SecretKey: secretKey,
 		KeysAt: (&published{client: p.outside, now: now}).at, Decoy: token.NewPublicSet(decoy.Public()),
+		TrustDomains: p.identities.domains, Workloads: p.identities.workloads, ClientAuthorities: p.identities.authorities(),
 	})
 	if err != nil {
 		return err
@@ -217,6 +225,9 @@ func (p *parts) background(cert *keyPair) []func(context.Context) {
 	if cert != nil {
 		work = append(work, func(ctx context.Context) { cert.watch(ctx, p.opts.Log) })
 	}
+	for _, watch := range p.identities.watch {
+		work = append(work, func(ctx context.Context) { watch(ctx, p.opts.Log) })
+	}
 	return work
 }
 
@@ -224,18 +235,18 @@ func (p *parts) background(cert *keyPair) []func(context.Context) {
 func (p *parts) Close() error {
 	p.recorder.Close()
 	p.outside.CloseIdleConnections()
+	p.identities.close()
 	return p.stores.Close()
 }
 
-// outside is the client for what operators named: keys of agents, identity providers, trusted issuers. Those may be in the
+// reach is where the server goes for what operators named: keys of agents, identity providers, trusted issuers. Those may be in the
 // own network, but never where clouds keep a machine's credentials; this machine only if the server is there to try it out.
-func outside(cfg config.Config) *http.Client {
+func reach(cfg config.Config) fetch.Options {
 	u, err := url.Parse(cfg.Issuer)
-	here := err == nil && u.Scheme == "http"
-	return fetch.New(fetch.Options{
-		InsecureLoopback: here,
+	return fetch.Options{
+		InsecureLoopback: err == nil && u.Scheme == "http",
 		InsecureAllow:    func(a netip.Addr) bool { return a.Unmap().IsPrivate() },
-	})
+	}
 }
 
 // published keeps one source of keys for each jwks_uri.
