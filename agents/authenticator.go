@@ -262,7 +262,7 @@ func (c Credentials) way(want Credential) oauth.AuthMethod {
 // pretend does for a client that is not known what is done for one that is.
 func (a *Authenticator) pretend(creds Credentials) {
 	if creds.Certificate != nil {
-		_ = creds.Certificate.verify(a.cfg.clientAuthorities(), a.cfg.Now()) //nolint:errcheck // nobody is to be known by it
+		_ = creds.Certificate.verify(a.cfg.clientAuthorities(), a.cfg.Now()) // nobody is to be known by it
 	}
 }
 

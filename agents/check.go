@@ -57,7 +57,7 @@ func (a Agent) check() error {
 			return invalid("agent %q: scope %q has characters that RFC 6749 section 3.3 does not allow", a.ID, scope)
 		}
 	}
-	return a.Credential.Check(a.ID)
+	return a.Check(a.ID)
 }
 
 func (c Client) check() error {
@@ -80,7 +80,7 @@ func (c Client) check() error {
 	if slices.Contains(c.GrantTypes, oauth.GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
 		return invalid("client %q uses the authorization code and has no redirect_uris", c.ID)
 	}
-	return c.Credential.Check(c.ID)
+	return c.Check(c.ID)
 }
 
 // checkRedirect holds a redirect URI to RFC 9700 section 2.1 and OAuth 2.1 section 2.3: https, http on loopback, or a

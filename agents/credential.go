@@ -168,7 +168,7 @@ func (c Credential) checkWay(id string) error {
 		}
 	case oauth.AuthNone:
 	case oauth.AuthTLS:
-		return c.CertificateSubject.check(id)
+		return c.CertificateSubject.check(id) //nolint:staticcheck // of the subject, not of the whole
 	case oauth.AuthSelfSigned:
 		if len(c.JWKS) == 0 || c.JWKSURI != "" {
 			return invalid("%q authenticates by self_signed_tls_client_auth and needs the key of its certificate in jwks", id)

@@ -535,7 +535,7 @@ func TestActorTokens(t *testing.T) {
 		switch {
 		case c.want == nil && (err != nil || got.Expires == 0):
 			t.Errorf("%s: %v", c.name, err)
-		case c.want == errSome && err == nil, c.want != nil && c.want != errSome && !errors.Is(err, c.want):
+		case errors.Is(c.want, errSome) && err == nil, c.want != nil && !errors.Is(c.want, errSome) && !errors.Is(err, c.want):
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}

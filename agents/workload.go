@@ -96,7 +96,7 @@ func (a *Authenticator) reusable(ctx context.Context, p Presented, c token.Claim
 	return p, a.Await(ctx, time.Unix(max(c.IssuedAt, c.NotBefore), 0))
 }
 
-// checkFederated checks the token of a platform. With the proof of a key beside it it may be shown again; without, it is spent by its jti, and
+// checkFederated checks the token of a platform. Beside the proof of a key it may be shown again; without, it is spent by its jti, and
 // one that has no jti, or does not say when it was issued, is refused.
 func (a *Authenticator) checkFederated(ctx context.Context, p Presented) (Presented, error) {
 	got, err := a.verifyWorkload(ctx, p.creds.Assertion)

@@ -78,7 +78,7 @@ func memberOf(doc []byte, name string) []byte {
 		return nil
 	}
 	var found []byte
-	_ = strict.Object(doc, payloadLimits(), func(member string, value []byte) error { //nolint:errcheck // it was checked as a whole
+	_ = strict.Object(doc, payloadLimits(), func(member string, value []byte) error {
 		if member == name {
 			found = value
 		}

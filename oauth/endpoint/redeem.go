@@ -117,7 +117,7 @@ func (s *Server) asker(r *http.Request) (user string, who agents.Authenticated, 
 	if id := r.URL.Query().Get("client_id"); id != "" {
 		f.values.Set("client_id", id)
 	}
-	if assertions := r.Header.Values(assertionHeader); len(assertions) > 0 {
+	if assertions := r.Header.Values(assertionHeader); len(assertions) > 0 { //nolint:nestif // the header stands for two parameters
 		if len(assertions) > 1 || len(assertions[0]) > maxToken {
 			return "", who, malformed("there is one " + assertionHeader + ", of at most 16 KiB")
 		}

@@ -130,7 +130,7 @@ func envoy(value string) ([]*x509.Certificate, error) {
 		return nil, err
 	}
 	if len(leaf) != 1 {
-		return nil, errors.New("Cert holds more than one certificate")
+		return nil, errors.New("the member Cert holds more than one certificate")
 	}
 	if pairs["chain"] == "" {
 		return leaf, nil
@@ -140,7 +140,7 @@ func envoy(value string) ([]*x509.Certificate, error) {
 		return nil, err
 	}
 	if !chain[0].Equal(leaf[0]) {
-		return nil, errors.New("Chain does not begin with Cert")
+		return nil, errors.New("the member Chain does not begin with Cert")
 	}
 	return chain, nil
 }

@@ -66,7 +66,7 @@ func (g *guardrails) watch(ctx context.Context) {
 	if len(g.files) == 0 {
 		return
 	}
-	every(ctx, pollTime, func() {
+	every(ctx, func() {
 		g.mu.Lock()
 		same := stampOf(g.files...) == g.stamp
 		g.mu.Unlock()

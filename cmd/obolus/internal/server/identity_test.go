@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -296,9 +297,9 @@ func publishes(t *testing.T, keys ...*token.SigningKey) http.HandlerFunc {
 }
 
 // introspects asks as an agent that signs, and tells the status, the code and how long it took.
-func introspects(t *testing.T, r *running, id string, key *token.SigningKey) (status int, code string, took time.Duration) {
+func introspects(t *testing.T, r *running, id string, key *token.SigningKey, now time.Time) (status int, code string, took time.Duration) {
 	t.Helper()
-	assertion, err := token.SignAssertion(key, id, r.Issuer(), time.Now())
+	assertion, err := token.SignAssertion(key, id, r.Issuer(), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,10 +336,12 @@ func TestKeysElsewhere(t *testing.T) {
 	for _, id := range []string{"html", "huge", "slow", "drip", "redirect", "oct", "down", "bomb"} {
 		lines += agent(id, host.URL+"/"+id)
 	}
-	r := start(t, load(t, t.TempDir(), lines), server.Options{})
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	r := start(t, load(t, t.TempDir(), lines), server.Options{Now: now})
 	must := func(id string, key *token.SigningKey, want int) {
 		t.Helper()
-		if status, code, took := introspects(t, r, id, key); status != want || want == 401 && code != "invalid_client" || took > 5*time.Second {
+		if status, code, took := introspects(t, r, id, key, now()); status != want || want == 401 && code != "invalid_client" || took > 5*time.Second {
 			t.Errorf("%s: %d %s after %s, want %d", id, status, code, took, want)
 		}
 	}
@@ -351,6 +354,13 @@ func TestKeysElsewhere(t *testing.T) {
 	if n := host.hits.Load() - before; n != 0 {
 		t.Errorf("a key that is not there was fetched %d times", n)
 	}
+	ahead.Store(int64(31 * time.Second))
+	must("good", second, 200)
+	must("good", first, 200) // both, while the host publishes both
+	host.will(publishes(t, second))
+	ahead.Store(int64(10 * time.Minute))
+	must("good", first, 401)
+	must("good", second, 200)
 
 	elsewhere := newHostile(t)
 	elsewhere.will(publishes(t, thief))
@@ -407,7 +417,7 @@ func TestKeysOnThisMachine(t *testing.T) {
 	}
 	r := start(t, load(t, t.TempDir(), lines), server.Options{})
 	for _, id := range ids {
-		if status, code, took := introspects(t, r, id, key); status != 401 || code != "invalid_client" || took > 5*time.Second {
+		if status, code, took := introspects(t, r, id, key, time.Now()); status != 401 || code != "invalid_client" || took > 5*time.Second {
 			t.Errorf("%s: %d %s after %s", id, status, code, took)
 		}
 	}
@@ -499,9 +509,7 @@ func forgeJWT(t *testing.T, key *token.SigningKey, more, claims map[string]any) 
 		return compact
 	}
 	head := map[string]any{"alg": "ES256", "typ": "JWT", "kid": key.KeyID()}
-	for name, v := range more {
-		head[name] = v
-	}
+	maps.Copy(head, more)
 	raw, err := json.Marshal(head)
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func (k *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k
 
 // watch reads the certificate again when one of its files has changed.
 func (k *keyPair) watch(ctx context.Context, log *slog.Logger) {
-	every(ctx, pollTime, func() {
+	every(ctx, func() {
 		stamp := stampOf(k.files.Cert, k.files.Key)
 		if stamp == k.stamp {
 			return
@@ -72,9 +72,9 @@ func stampOf(files ...string) string {
 	return stamp.String()
 }
 
-// every does something again and again until the context ends.
-func every(ctx context.Context, pause time.Duration, do func()) {
-	tick := time.NewTicker(pause)
+// every does something again and again, each pollTime, until the context ends.
+func every(ctx context.Context, do func()) {
+	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
 	for {
 		select {

@@ -215,7 +215,7 @@ func (p *parts) background(cert *keyPair) []func(context.Context) {
 		p.ring.Run,
 		p.guardrails.watch,
 		func(ctx context.Context) {
-			every(ctx, pollTime, func() {
+			every(ctx, func() {
 				if err := p.stores.live.Renew(ctx); err != nil {
 					p.report("the live store cannot be asked for its continuity")(err)
 				}
