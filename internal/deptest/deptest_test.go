@@ -138,8 +138,8 @@ func TestDoors(t *testing.T) {
 		{"github.com/go-jose/go-jose/v3", nil},
 		{"github.com/go-jose/go-jose/v4", []string{"obolus/token"}},
 		{"github.com/ory/fosite", []string{"obolus/oauth/endpoint/internal/fositex"}},
-		{"github.com/redis/go-redis", []string{"obolus/store/redis", "obolus/store/storetest"}},
-		{"github.com/jackc/pgx", []string{"obolus/store/postgres", "obolus/store/storetest"}},
+		{"github.com/redis/go-redis", []string{"obolus/store/redis", "obolus/store/storetest", "obolus/bench"}},
+		{"github.com/jackc/pgx", []string{"obolus/store/postgres", "obolus/store/storetest", "obolus/bench"}},
 		{"go.etcd.io/bbolt", []string{"obolus/store/bolt"}},
 		{"github.com/cedar-policy", []string{"obolus/policy"}},
 	} {
