@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -438,16 +439,42 @@ func TestTheDemo(t *testing.T) {
 // A demo that is kept ends when it is told to.
 func TestAKeptDemoEnds(t *testing.T) {
 	t.Parallel()
-	ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
-	var out bytes.Buffer
-	stage := operator.Stage{In: strings.NewReader(""), Out: &out, Err: &out, Now: time.Now, Open: server.Open}
+	out := &until{words: "question", done: stop}
+	stage := operator.Stage{In: strings.NewReader(""), Out: out, Err: out, Now: time.Now, Open: server.Open}
 	if err := run(ctx, []string{"demo", "--keep"}, stage); err != nil {
-		t.Errorf("%v\n%s", err, &out)
+		t.Errorf("%v\n%s", err, out)
 	}
 	for _, words := range []string{"/agents", "/console", "with the password", "question"} {
 		if !strings.Contains(out.String(), words) {
-			t.Errorf("it does not say %q:\n%s", words, &out)
+			t.Errorf("it does not say %q:\n%s", words, out)
 		}
 	}
+}
+
+// until is an output that says when some words have come, from whichever goroutine.
+type until struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	words string
+	done  func()
+}
+
+// Write is for io.Writer.
+func (u *until) Write(p []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n, err := u.text.Write(p)
+	if strings.Contains(u.text.String(), u.words) {
+		u.done()
+	}
+	return n, err
+}
+
+// String is what has come so far.
+func (u *until) String() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.text.String()
 }
