@@ -162,7 +162,11 @@ func (c *TokenExchange) Run(ctx context.Context, stage Stage) error {
 			}
 		}
 		left := until.Sub(stage.Now())
-		answer, err := c.ask(ctx, form, http.Header{"Prefer": {"wait=" + strconv.Itoa(int(max(min(left, 30*time.Second), 0)/time.Second))}})
+		patience := time.Duration(0) // the link is shown before anything is waited for
+		if shown != "" {
+			patience = max(min(left, 30*time.Second), 0)
+		}
+		answer, err := c.ask(ctx, form, http.Header{"Prefer": {"wait=" + strconv.Itoa(int(patience/time.Second))}})
 		waiting, asked := errors.AsType[*refusal](err)
 		if !asked || waiting.URI == "" || left <= 0 {
 			return c.show(stage, answer, err)
