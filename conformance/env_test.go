@@ -62,6 +62,7 @@ type env struct {
 	operator string // token
 	config   string // file
 	idp      *foreign
+	ids      *identities
 	redis    *servers.RedisServer                           // nil: live data is in the process
 	rs1, rs3 *client                                        // rs2 is a client with a secret
 	again    func(t *testing.T, change func(*options)) *env // another installation of the same shape
@@ -117,7 +118,7 @@ func start(t *testing.T, name string, o options) *env {
 	t.Helper()
 	dir := t.TempDir()
 	e := &env{
-		shape: name, operator: nonce() + nonce(), redis: o.redis, idp: newForeign(t),
+		shape: name, operator: nonce() + nonce(), redis: o.redis, idp: newForeign(t), ids: newIdentities(t),
 		rs1: newClient("rs1", "ES256"), rs3: newClient("rs3", "ES256"),
 		secrets: map[string]string{}, jtis: map[string]string{}, people: map[string]*browser{}, subjects: map[string]string{}, jwks: map[string]obj{},
 	}
@@ -243,6 +244,7 @@ func (e *env) configuration(t *testing.T, dir string, o options) obj {
 	if o.tls {
 		cfg["tls"] = certificate(t, dir)
 	}
+	e.ids.configure(t, dir, cfg)
 	if o.change != nil {
 		o.change(cfg)
 	}

@@ -162,7 +162,10 @@ func txAdvertised(c *check) {
 		})
 	}
 	for _, method := range stringsOf(meta.json["token_endpoint_auth_methods_supported"]) {
-		if !slices.Contains([]string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}, method) {
+		if !slices.Contains([]string{
+			"private_key_jwt", "client_secret_basic", "client_secret_post", "none",
+			"tls_client_auth", "self_signed_tls_client_auth", "spiffe_jwt", "spiffe_x509", "federated_jwt", // identityCases
+		}, method) {
 			c.Errorf("unexpected authentication method %s", method)
 		}
 	}

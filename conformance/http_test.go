@@ -43,6 +43,8 @@ type call struct {
 	body   []byte
 	header http.Header
 	node   int // 1, 2: that process; 0: whichever has its turn
+	// proxied: it comes from the address of the trusted proxy.
+	proxied bool
 }
 
 // answer is what came back.
@@ -107,7 +109,7 @@ func (e *env) send(ctx context.Context, r call) (answer, error) {
 	e.remember(r)
 	e.route(req, r.node)
 	began := time.Now()
-	res, err := wire.RoundTrip(req)
+	res, err := r.transport().RoundTrip(req)
 	if err != nil {
 		return answer{}, err
 	}

@@ -379,7 +379,7 @@ func (c *check) everyToken(a answer, token string) {
 		c.Errorf("a token in an answer of %d %s", a.status, a.header.Get("Content-Type"))
 	}
 	want := "Bearer"
-	if j.claims["cnf"] != nil {
+	if cnf, _ := j.claims["cnf"].(obj); cnf["jkt"] != nil {
 		want = "DPoP"
 	}
 	if a.str("token_type") != want {

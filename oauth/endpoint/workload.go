@@ -16,7 +16,7 @@ func (s *Server) workload(f form, way oauth.AuthMethod, named, assertion string)
 	if id := f.get("client_id"); id != "" {
 		named = id
 	}
-	if named == "" {
+	if named == "" && way == oauth.AuthFederated {
 		return agents.Credentials{}, missing("client_id")
 	}
 	return agents.Credentials{Method: way, ClientID: named, Assertion: assertion}, nil

@@ -128,6 +128,7 @@ func printCredential(w io.Writer, c agents.Credential) {
 	pair(w, "keys at", c.JWKSURI)
 	pair(w, "keys", strings.Join(keyNames(c.JWKS), " "))
 	pair(w, "dpop", c.DPoP)
+	printIdentity(w, c)
 }
 
 // profile is what can be said of an agent. Nil is left as it is.
@@ -198,7 +199,9 @@ func (AgentAdd) Help() string {
 
   obolus agent add mailer --name "Mail helper" --new-key mailer.pem --resource mail --scope mail.read
   obolus agent add payer --name Payer --key-file payer.pub --resource bank --details-type payment --uses 1 --dpop
-  obolus agent add planner --name Planner --jwks-uri https://planner.example.com/jwks.json --resource mail --scope mail.read`
+  obolus agent add planner --name Planner --jwks-uri https://planner.example.com/jwks.json --resource mail --scope mail.read
+  obolus agent add pod --name Pod --workload-issuer https://cluster.example.com --workload-subject system:serviceaccount:mail:pod
+  obolus agent add mesh --name Mesh --spiffe-id spiffe://example.org/ns/mail/sa/mesh --dpop`
 }
 
 // Run registers the agent.
@@ -302,8 +305,7 @@ type AgentRotate struct {
 
 // Help teaches by example.
 func (AgentRotate) Help() string {
-	return `The old keys stay good beside the new one until --drop says otherwise. Users are asked again only when none of the keys they
-knew is left.
+	return `The old keys stay good beside the new one until --drop says otherwise. Users are asked again: they trusted the agent by its keys.
 
 Examples:
 
@@ -319,11 +321,11 @@ func (c *AgentRotate) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	if a.Auth != oauth.AuthPrivateKeyJWT {
+	if a.Auth == oauth.AuthSecretBasic || a.Auth == oauth.AuthSecretPost {
 		return s.rotateSecret(ctx, path)
 	}
 	before := a.JWKS
-	if err := c.apply(&a.Credential, oauth.AuthPrivateKeyJWT); err != nil {
+	if err := c.credential.apply(&a.Credential, a.Auth); err != nil {
 		return err
 	}
 	if !c.Drop && len(a.JWKS) > 0 {

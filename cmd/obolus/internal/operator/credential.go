@@ -21,7 +21,8 @@ type credential struct {
 	KeyFile string `group:"Credential" help:"Its public key: PEM, JWK or JWKS." placeholder:"FILE" type:"existingfile" xor:"credential"`
 	NewKey  string `group:"Credential" help:"Make a key, write the private part here and register the public one." placeholder:"FILE" xor:"credential"`
 	JWKSURI string `group:"Credential" help:"Where it publishes its keys." name:"jwks-uri" placeholder:"URL" xor:"credential"`
-	Auth    string `enum:",private_key_jwt,client_secret_basic,client_secret_post,none" default:"" group:"Credential" help:"How it authenticates; with a key if not said."`
+	Auth    string `enum:",private_key_jwt,spiffe_jwt,spiffe_x509,federated_jwt,tls_client_auth,self_signed_tls_client_auth,client_secret_basic,client_secret_post,none" default:"" group:"Credential" help:"How it authenticates; by what is said of it, or with a key."`
+	identity
 }
 
 // apply puts the credential into a registration.
@@ -30,8 +31,15 @@ func (c *credential) apply(into *agents.Credential, usual oauth.AuthMethod) erro
 	if into.Auth == "" {
 		into.Auth = usual
 	}
+	if known, err := c.identity.apply(into, c.Auth); known || err != nil {
+		return err
+	}
 	if c.KeyFile != "" || c.NewKey != "" || c.JWKSURI != "" {
-		into.Auth, into.JWKS, into.JWKSURI = oauth.AuthPrivateKeyJWT, nil, c.JWKSURI
+		into.JWKS, into.JWKSURI = nil, c.JWKSURI
+		if into.Auth != oauth.AuthSelfSigned {
+			into.Auth = oauth.AuthPrivateKeyJWT
+		}
+		into.SPIFFE, into.Federated, into.CertificateSubject = "", nil, agents.CertificateSubject{}
 	}
 	var err error
 	switch {
