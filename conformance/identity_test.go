@@ -211,7 +211,7 @@ func mlAuthenticates(c *check) {
 	self := newAuthority(c)
 	size := (self.key.Params().BitSize + 7) / 8
 	pub := self.key.PublicKey
-	jwk := obj{"kty": "EC", "crv": "P-256", "x": b64(pub.X.FillBytes(make([]byte, size))), "y": b64(pub.Y.FillBytes(make([]byte, size))), "kid": "self"}
+	jwk := obj{"kty": "EC", "crv": "P-256", "x": b64(pub.X.FillBytes(make([]byte, size))), "y": b64(pub.Y.FillBytes(make([]byte, size))), "kid": "self"} //nolint:staticcheck // the members of a JWK
 	own := c.identified(obj{"auth": "self_signed_tls_client_auth", "jwks": obj{"keys": []obj{jwk}}})
 	for _, good := range []*exchange{c.byCert(tls, cert), c.byCert(own, self.cert)} {
 		c.allow(c.person("alice"), good, limits{})

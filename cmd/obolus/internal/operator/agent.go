@@ -325,7 +325,7 @@ func (c *AgentRotate) Run(ctx context.Context, s *Session) error {
 		return s.rotateSecret(ctx, path)
 	}
 	before := a.JWKS
-	if err := c.credential.apply(&a.Credential, a.Auth); err != nil {
+	if err := c.apply(&a.Credential, a.Auth); err != nil {
 		return err
 	}
 	if !c.Drop && len(a.JWKS) > 0 {
