@@ -2,7 +2,7 @@
 # make lint   golangci-lint, pinned in tools.mod
 # make check  what a change must pass
 # make build  bin/obolus
-# make bench  exchange, redemption and guard beside the bare cryptography in them
+# make bench  what a request costs, beside the least it could cost and beside others; docs/performance.md
 # make cover  full coverage of the packages that decide
 # make fuzz   each fuzz target for FUZZTIME
 
@@ -47,8 +47,9 @@ cover:
 			|| { echo "package $$pkg is not covered whole"; exit 1; }; \
 	done
 
+# Prints the tables; bin/bench.json can be compared with another run: go run ./bench -compare OLD.json NEW.json
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./bench $(BENCHFLAGS)
 
 fuzz:
 	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
