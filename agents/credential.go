@@ -2,11 +2,11 @@ package agents
 
 import (
 	"crypto/x509"
-	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"obolus/oauth"
@@ -108,18 +108,18 @@ func (f *Federated) is(w token.Workload) bool {
 // Identity is all by which a client is known, in one line that is the same for the same. Keys, secrets and everything that could be
 // changed to let somebody else be this client are in it.
 func (c Credential) Identity() string {
-	parts := []string{string(c.Auth), fmt.Sprintf("%q", string(c.JWKS)), c.JWKSURI, c.SecretHash}
-	for _, more := range []struct{ name, value string }{
-		{"dn", c.DN}, {"dns", c.DNS}, {"uri", c.URI}, {"ip", c.IP}, {"email", c.Email}, {"spiffe", c.SPIFFE},
-	} {
-		if more.value != "" {
-			parts = append(parts, fmt.Sprintf("%s=%q", more.name, more.value))
-		}
+	id := string(c.Auth) + "\n" + strconv.Quote(string(c.JWKS)) + "\n" + c.JWKSURI + "\n" + c.SecretHash
+	if c.CertificateSubject == (CertificateSubject{}) && c.SPIFFE == "" && c.Federated == nil {
+		return id
+	}
+	parts := []string{id}
+	for _, more := range []string{c.DN, c.DNS, c.URI, c.IP, c.Email, c.SPIFFE} {
+		parts = append(parts, strconv.Quote(more))
 	}
 	if f := c.Federated; f != nil {
-		parts = append(parts, fmt.Sprintf("federated=%q %q", f.Issuer, f.Subject))
+		parts = append(parts, strconv.Quote(f.Issuer)+" "+strconv.Quote(f.Subject))
 		for _, name := range slices.Sorted(maps.Keys(f.Claims)) {
-			parts = append(parts, fmt.Sprintf("%q=%q", name, f.Claims[name]))
+			parts = append(parts, strconv.Quote(name)+"="+strconv.Quote(f.Claims[name]))
 		}
 	}
 	return strings.Join(parts, "\n")

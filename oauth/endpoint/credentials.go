@@ -112,7 +112,7 @@ func (s *Server) present(r *http.Request, f form) (agents.Presented, error) {
 	if err != nil {
 		return p, err
 	}
-	return p, s.spendBeside(r, p)
+	return p, s.spendBeside(r, f, p)
 }
 
 // check has credentials checked, under the limits for guessing secrets.

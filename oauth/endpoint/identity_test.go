@@ -234,6 +234,12 @@ func TestEveryEndpointKnowsWorkloads(t *testing.T) {
 		p.cert = nil
 		p.refused(p.with(path, f2, "", ""), 401, oauth.InvalidClient)
 	}
+	// An exchange that is a redemption binds nothing, so that the proof is spent by itself.
+	f := p.plain()
+	f.Set("requested_token_type", string(oauth.TypeTxnToken))
+	proof := p.proof(key, "/token", nil)
+	p.refused(p.with("/token", f, oauth.AssertionSPIFFE, p.svid(), proof), 400, oauth.InvalidRequest)
+	p.refused(p.with("/token", f, oauth.AssertionSPIFFE, p.svid(), proof), 400, oauth.InvalidDPoPProof)
 	// The status of a transaction, which has no body to carry a credential.
 	txn := p.with("/token", p.plain(), oauth.AssertionSPIFFE, p.svid(), p.proof(key, "/token", nil)).str("txn")
 	get := func(query string, headers ...string) answer {

@@ -47,9 +47,10 @@ func (s *Server) certificate(r *http.Request) (*agents.Certificate, error) {
 func (s *Server) path(r *http.Request) string { return strings.TrimPrefix(r.URL.EscapedPath(), s.base) }
 
 // spendBeside spends the proof beside a credential, except where what is asked binds a token to it and spends it with that.
-func (s *Server) spendBeside(r *http.Request, p agents.Presented) error {
-	proof := p.Proof()
-	if at := s.path(r); proof == nil || at == pathToken || at == pathPush {
+func (s *Server) spendBeside(r *http.Request, f form, p agents.Presented) error {
+	proof, at := p.Proof(), s.path(r)
+	binds := at == pathPush || at == pathToken && f.get("requested_token_type") != string(oauth.TypeTxnToken)
+	if proof == nil || binds {
 		return nil
 	}
 	out, err := s.apply(r.Context(), once("proof", proof))

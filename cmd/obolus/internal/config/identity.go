@@ -173,6 +173,9 @@ func (c *checker) workloadIssuer(path string, w WorkloadIssuer, seen names) {
 	if w.Issuer == c.cfg.IssuerAt(c.cfg.Listen) {
 		c.bad(path+".issuer", "is this server itself; its tokens are no proof of a workload")
 	}
+	if slices.ContainsFunc(c.cfg.TrustedIssuers, w.confused) {
+		c.bad(path+".issuer", "is among the trusted_issuers too, with the same audience: a workload could pass for a user; let that take id_token alone, or name another audience")
+	}
 	if w.JWKSURI != "" {
 		c.webURL(path+".jwks_uri", w.JWKSURI)
 	}
@@ -180,4 +183,10 @@ func (c *checker) workloadIssuer(path string, w WorkloadIssuer, seen names) {
 		c.oneOf(fmt.Sprintf("%s.algorithms[%d]", path, i), alg, token.ProofAlgorithms()...)
 	}
 	c.caFile(path, w.CAFile)
+}
+
+// confused says whether one token could be that of a workload and that of a user.
+func (w WorkloadIssuer) confused(t TrustedIssuer) bool {
+	takesJWT := len(t.Types) == 0 || slices.Contains(t.Types, "jwt")
+	return t.Issuer == w.Issuer && t.Audience == w.Audience && takesJWT
 }

@@ -40,6 +40,10 @@ clients:
 	if cfg.Clients[0].Auth != oauth.AuthSPIFFEJWT || cfg.Agents[1].Federated.Claims["/kubernetes.io/namespace"] != "mail" {
 		t.Errorf("%+v", cfg.Clients[0])
 	}
+	fine := "trusted_issuers: [{issuer: 'https://x.test', types: [id_token]}, {issuer: 'https://y.test', audience: z}]\nworkload_issuers: [{issuer: 'https://x.test'}, {issuer: 'https://y.test'}]"
+	if _, err := config.Load(config.Sources{File: write(t, fine, nil)}); err != nil {
+		t.Error(err)
+	}
 	for lines, want := range map[string]string{
 		"agents: [{id: a, name: A, spiffe_id: 'spiffe://other.org/a'}]":                                             `"other.org" is not among the trust_domains`,
 		"agents: [{id: a, name: A, spiffe_id: 'a'}]":                                                                "is no SPIFFE ID such as",
@@ -70,6 +74,7 @@ clients:
 		"workload_issuers: [{issuer: 'https://x.test', ca_file: empty.pem}]":                                                  "holds no certificate",
 		"workload_issuers: [{issuer: 'https://x.test'}, {issuer: 'https://x.test'}]":                                          "is already at",
 		"issuer: https://x.test\nworkload_issuers: [{issuer: 'https://x.test'}]":                                              "is this server itself",
+		"trusted_issuers: [{issuer: 'https://x.test'}]\nworkload_issuers: [{issuer: 'https://x.test'}]":                       "a workload could pass for a user",
 		"tls: {client_certificates: true}":                                                                                    "needs tls.cert and tls.key",
 		"tls: {certificate_header: Client-Cert}":                                                                              "needs trusted_proxies",
 		"trusted_proxies: [10.0.0.0/8]\ntls: {certificate_header: 'Client Cert'}":                                             "is no name of a header",
