@@ -26,19 +26,27 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	t.Run("bolt+memory", func(t *testing.T) {
 		t.Parallel()
-		runAll(t, boltMemory())
+		run(t, boltMemory(), cases())
 	})
 	t.Run("postgres+redis", func(t *testing.T) {
 		t.Parallel()
-		runAll(t, postgresRedis(t))
+		run(t, postgresRedis(t), cases())
+	})
+	t.Run("postgres+sentinel", func(t *testing.T) {
+		t.Parallel()
+		run(t, postgresAnd(t, "sentinel", watched), casesOfRedis())
+	})
+	t.Run("postgres+cluster", func(t *testing.T) {
+		t.Parallel()
+		run(t, postgresAnd(t, "cluster", spread), casesOfRedis())
 	})
 }
 
-// runAll runs every case on one installation. Those that break something take one of their own.
-func runAll(t *testing.T, s shape) {
+// run runs cases on one installation. Those that break something take one of their own.
+func run(t *testing.T, s shape, list []testCase) {
 	t.Helper()
 	e := s.start(t, nil)
-	for _, tc := range cases() {
+	for _, tc := range list {
 		t.Run(tc.id, func(t *testing.T) {
 			t.Parallel()
 			tc.run(&check{t, e})

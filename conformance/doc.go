@@ -2,15 +2,20 @@
 // would, and speaks HTTP to it. It shares no code with what it tests: tokens, assertions and proofs are signed and read here
 // with the standard library alone.
 //
-// Every case has the ID of a row in the checklist of requirements ("TX-26"), and runs against both shapes of an
+// Every case has the ID of a row in the checklist of requirements ("TX-26"), and runs against two shapes of an
 // installation:
 //
 //   - bolt+memory: one process with everything in it
 //   - postgres+redis: two processes that share a PostgreSQL and a Redis; requests alternate between them
 //
+// Those for which it matters what kind of Redis holds the live data run against two more:
+//
+//   - postgres+sentinel: a master and a replica under a Sentinel
+//   - postgres+cluster: three masters, each with a replica
+//
 // An ID picks its cases:
 //
-//	go test ./conformance -run TX-26            one requirement, both shapes
+//	go test ./conformance -run TX-26            one requirement, every shape
 //	go test ./conformance -run 'TX-|DP-'        two families
 //	go test ./conformance -run bolt.memory/OT-01
 //

@@ -240,9 +240,9 @@ func rvStore(c *check) {
 	}
 	p := c.apart(nil)
 	token, agent := p.mailToken()
-	p.redis.Pause()
+	p.redis.pause()
 	p.want(p.ask("/revoke", agent, url.Values{"token": {token}}), 503, "temporarily_unavailable")
-	p.redis.Resume()
+	p.redis.resume()
 	p.eventually(10*time.Second, "introspection", func() bool {
 		a := p.ask("/introspect", p.rs1, url.Values{"token": {token}})
 		return a.status == http.StatusOK && a.json["active"] == true

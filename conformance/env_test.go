@@ -63,7 +63,7 @@ type env struct {
 	config   string // file
 	idp      *foreign
 	ids      *identities
-	redis    *servers.RedisServer                           // nil: live data is in the process
+	redis    *fleet                                         // nil: live data is in the process
 	rs1, rs3 *client                                        // rs2 is a client with a secret
 	again    func(t *testing.T, change func(*options)) *env // another installation of the same shape
 	turn     atomic.Uint32
@@ -81,13 +81,13 @@ type env struct {
 type options struct {
 	records, live string
 	nodes         int
-	redis         *servers.RedisServer
+	redis         *fleet
 	path          string    // of the issuer
 	tls           bool      // the issuer is https
 	change        func(obj) // of the configuration
 }
 
-// shapes are the two that an installation can have. The stores of a shape are shared by its environments where that is safe.
+// shape is what an installation can look like. The stores of a shape are shared by its environments where that is safe.
 type shape struct {
 	name  string
 	nodes int
@@ -105,11 +105,17 @@ func boltMemory() shape {
 // postgresRedis shares one PostgreSQL cluster among the environments of a test, each with a database and a Redis of its own.
 func postgresRedis(t *testing.T) shape {
 	t.Helper()
+	return postgresAnd(t, "redis", one)
+}
+
+// postgresAnd is two processes on a PostgreSQL and a Redis of some kind.
+func postgresAnd(t *testing.T, kind string, live func(t *testing.T) (string, *fleet)) shape {
+	t.Helper()
 	cluster := servers.StartPostgres(t, "-c", "fsync=off", "-c", "max_connections=500")
-	return shape{name: "postgres+redis", nodes: 2, stores: func(t *testing.T) options {
+	return shape{name: "postgres+" + kind, nodes: 2, stores: func(t *testing.T) options {
 		t.Helper()
-		redis := servers.StartRedis(t)
-		return options{records: cluster.Database(t), live: redis.URL, nodes: 2, redis: redis}
+		url, redis := live(t)
+		return options{records: cluster.Database(t), live: url, nodes: 2, redis: redis}
 	}}
 }
 

@@ -2,10 +2,8 @@ package conformance_test
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 )
@@ -14,7 +12,9 @@ func faultCases() []testCase {
 	return []testCase{
 		{"OT-10", "without the live store nothing is issued, redeemed or told", otStoreDown},
 		{"OT-11", "a store that has forgotten revives nothing", otForgotten},
+		{"OT-12", "a failover that lost the last write revives nothing", otFailover},
 		{"OT-13", "a store that is full issues nothing and revives nothing", otFull},
+		{"NEG-125", "an answer of the live store that is lost after it did its work can be asked for again", negLostAnswer},
 		{"OT-25", "a crash between a redemption and its answer is survived", otCrash},
 	}
 }
@@ -46,7 +46,7 @@ func otStoreDown(c *check) {
 		return
 	}
 	for name, fault := range map[string]struct{ down, up func() }{
-		"hanging": {p.redis.Pause, p.redis.Resume}, "gone": {p.redis.Kill, p.redis.Restart},
+		"hanging": {p.redis.pause, p.redis.resume}, "gone": {p.redis.kill, p.redis.restart},
 	} {
 		p.sub(name, func(c *check) {
 			token := c.ok(x.on(c).do()).token()
@@ -125,7 +125,7 @@ func otForgotten(c *check) {
 		p.nodes[0].kill()
 		p.restart(0)
 	} else {
-		p.tell("FLUSHALL")
+		p.redis.tell(p.T, "FLUSHALL")
 		p.settle()
 		p.recovers(p.baselineAgain(x))
 	}
@@ -147,22 +147,6 @@ func otForgotten(c *check) {
 	p.first(p.rs1, p.ok(p.baselineAgain(x).do()).token())
 }
 
-// tell sends a command to the Redis, which must agree.
-func (c *check) tell(command string) {
-	c.Helper()
-	conn, err := net.DialTimeout("tcp", c.redis.Addr, time.Second)
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-	answer := make([]byte, 64)
-	_, _ = conn.Write([]byte(command + "\r\n"))
-	if n, err := conn.Read(answer); err != nil || !strings.HasPrefix(string(answer[:n]), "+OK") {
-		c.Fatalf("%s: %q %v", command, answer[:n], err)
-	}
-}
-
 // baselineAgain is the same request with a subject token that an epoch has not ended.
 func (c *check) baselineAgain(x *exchange) *exchange {
 	c.Helper()
@@ -181,11 +165,11 @@ func otFull(c *check) {
 	outstanding, redeemed := p.ok(x.do()).token(), p.ok(x.do()).token()
 	id := nonce()
 	p.ok(p.redeem(p.rs1, redeemed, id).do())
-	p.tell("CONFIG SET maxmemory 1")
+	p.redis.tell(p.T, "CONFIG SET maxmemory 1")
 	p.unavailable("an exchange", x.do())
 	p.unavailable("a redemption", p.redeem(p.rs1, outstanding, nonce()).do())
 	p.unavailable("a second redemption", p.redeem(p.rs1, redeemed, nonce()).do())
-	p.tell("CONFIG SET maxmemory 0")
+	p.redis.tell(p.T, "CONFIG SET maxmemory 0")
 	p.recovers(x)
 	p.first(p.rs1, outstanding)
 	p.want(p.redeem(p.rs1, redeemed, nonce()).do(), 409, "already_redeemed")
@@ -223,4 +207,48 @@ func otCrash(c *check) {
 			p.want(p.redeem(p.rs1, token, nonce()).do(), 409, "already_redeemed")
 		}
 	}
+}
+
+func negLostAnswer(c *check) {
+	if c.redis == nil {
+		// The live store is in the process, which cannot lose its answer; what can be lost is the answer to the resource server.
+		token, _ := c.mailToken()
+		id := nonce()
+		ctx, cancel := context.WithTimeout(c.Context(), 3*time.Millisecond)
+		defer cancel()
+		_, _ = c.send(ctx, c.redeem(c.rs1, token, id).ready())
+		c.eventually(5*time.Second, "the redemption", func() bool { return c.redeem(c.rs1, token, id).do().status == http.StatusOK })
+		c.want(c.redeem(c.rs1, token, nonce()).do(), 409, "already_redeemed")
+		return
+	}
+	var between *lossy
+	p := c.apart(func(o *options) {
+		between = before(c.T, o.redis.masters[0].Addr)
+		o.live = "redis://" + between.addr + "?read_timeout=500ms"
+	})
+	x := p.named(5)
+	between.lose("}t/e") // the record of a token, where a transaction begins
+	p.unavailable("an exchange", x.do())
+	between.heal()
+	if between.lost.Load() == 0 {
+		p.Fatal("no answer was lost")
+	}
+	issued := p.ok(x.do())
+	again := p.ok(x.do())
+	if issued.str("txn") != again.str("txn") || p.decode(issued.token()).str("jti") == p.decode(again.token()).str("jti") {
+		p.Errorf("%s and %s", issued.body, again.body)
+	}
+	if n := p.used(x.who.id); n != 1 {
+		p.Errorf("drawn %d times", n)
+	}
+	p.want(p.redeem(p.rs1, issued.token(), nonce()).do(), 410, "token_superseded")
+	id := nonce()
+	between.lose("}r/") // the record of a claim
+	p.unavailable("a redemption", p.redeem(p.rs1, again.token(), id).do())
+	between.heal()
+	if a := p.ok(p.redeem(p.rs1, again.token(), id).do()); a.str("redemption") != "repeat" {
+		p.Errorf("redemption is %q", a.str("redemption"))
+	}
+	p.want(p.redeem(p.rs1, again.token(), nonce()).do(), 409, "already_redeemed")
+	p.want(x.do(), 400, "transaction_consumed")
 }

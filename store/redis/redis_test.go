@@ -78,11 +78,7 @@ func TestCluster(t *testing.T) {
 func pair(t *testing.T) (master, replica *servers.RedisServer) {
 	t.Helper()
 	master = servers.StartRedis(t, "--repl-diskless-sync-delay", "0")
-	replica = servers.StartRedis(t, "--replicaof", strings.Replace(master.Addr, ":", " ", 1))
-	for master.Replicas() == 0 {
-		time.Sleep(10 * time.Millisecond)
-	}
-	return master, replica
+	return master, master.Replica()
 }
 
 func field(t *testing.T, s *servers.RedisServer, name string) string {

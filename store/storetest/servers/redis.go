@@ -160,6 +160,32 @@ func Cluster(tb testing.TB, masters, replicas int) (string, []*RedisServer) {
 	return "redis+cluster://" + strings.Join(hosts, ","), nodes
 }
 
+// Replica starts a server that follows this one, and returns when it is in step.
+func (s *RedisServer) Replica() *RedisServer {
+	s.t.Helper()
+	before := s.Replicas()
+	r := StartRedis(s.t, "--replicaof", strings.Replace(s.Addr, ":", " ", 1))
+	if err := r.proc.await(func() error {
+		if s.Replicas() <= before {
+			return errors.New("it is not in step")
+		}
+		return nil
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+// Say sends a command of one line and returns the start of the answer as it came.
+func (s *RedisServer) Say(command string) string {
+	s.t.Helper()
+	answer, err := s.ask(command)
+	if err != nil {
+		s.t.Fatalf("%s: %v", command, err)
+	}
+	return answer
+}
+
 // follow makes a node of a Cluster a replica of another one.
 func (s *RedisServer) follow(master *RedisServer) error {
 	answer, err := master.ask("CLUSTER MYID")
