@@ -133,10 +133,8 @@ func newWorld(t *testing.T) *world {
 	server := must[*admin.Server](t)(admin.New(admin.Config{
 		Token: operators, Issuer: issuer, Agents: registry, Clients: registry, Resources: registry, Users: accounts{book}, Grants: consents,
 		Lifecycle: life, Ledger: ledger, Record: recorder.Record, Keys: ring,
-		Policies: func(context.Context) (admin.PolicySet, error) {
-			return admin.PolicySet{Version: "v", Policies: []admin.Policy{{Name: "night", Text: "forbid(principal, action, resource);"}}}, nil
-		},
-		Inspect: func(context.Context, string) (admin.Inspection, error) { return admin.Inspection{}, nil },
+		Policies: newRails(t, records),
+		Inspect:  func(context.Context, string) (admin.Inspection, error) { return admin.Inspection{}, nil },
 		Status: func(context.Context) (admin.Status, error) {
 			return admin.Status{Issuer: issuer, Ready: true, Warnings: []string{}}, nil
 		},

@@ -32,18 +32,6 @@ type Rotation struct {
 	Algorithm string `json:"algorithm,omitempty"`
 }
 
-// PolicySet is the guardrails in force.
-type PolicySet struct {
-	Version  string   `json:"version"` // as the events of the ledger name it
-	Policies []Policy `json:"policies"`
-}
-
-// Policy is one file of guardrails.
-type Policy struct {
-	Name string `json:"name"`
-	Text string `json:"text"`
-}
-
 // TokenText is a token to be looked at.
 type TokenText struct {
 	Token string `json:"token"`
@@ -129,14 +117,4 @@ func (s *Server) inspect(ctx context.Context, c call) (answer, error) {
 	}
 	found, err := s.cfg.Inspect(ctx, in.Token)
 	return answer{body: found}, err
-}
-
-func (s *Server) policyRoutes() []route {
-	return []route{{
-		method: http.MethodGet, path: "/policies", name: "listPolicies", about: "The guardrails in force.", out: PolicySet{},
-		do: func(ctx context.Context, _ call) (answer, error) {
-			set, err := s.cfg.Policies(ctx)
-			return answer{body: set}, err
-		},
-	}}
 }

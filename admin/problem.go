@@ -12,6 +12,8 @@ import (
 	"obolus/consent"
 	"obolus/keys"
 	"obolus/oauth"
+	"obolus/policy"
+	"obolus/policy/rulebook"
 	"obolus/store"
 	"obolus/transaction"
 )
@@ -23,6 +25,8 @@ type Problem struct { //nolint:errname // the word of RFC 9457
 	Status int    `json:"status"`
 	Code   string `json:"code"`
 	Detail string `json:"detail,omitempty"`
+	// Problems are what is wrong with guardrails, each with its place.
+	Problems []policy.Problem `json:"problems,omitempty"`
 
 	retryAfter time.Duration
 	cause      error
@@ -72,6 +76,11 @@ func asProblem(err error) *Problem {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		return p
 	}
+	if wrong, ok := errors.AsType[policy.Errors](err); ok {
+		p := invalid("the guardrails cannot be in force like this: " + wrong.Error())
+		p.Problems = wrong
+		return p
+	}
 	for _, known := range []struct {
 		is     error
 		status int
@@ -87,6 +96,12 @@ func asProblem(err error) *Problem {
 		{transaction.ErrState, http.StatusConflict, CodeConflict},
 		{agents.ErrInvalid, http.StatusUnprocessableEntity, CodeInvalid},
 		{transaction.ErrUnknownTarget, http.StatusUnprocessableEntity, CodeInvalid},
+		{rulebook.ErrNotFound, http.StatusNotFound, CodeNotFound},
+		{rulebook.ErrInvalid, http.StatusUnprocessableEntity, CodeInvalid},
+		{rulebook.ErrTooBig, http.StatusRequestEntityTooLarge, CodeTooLarge},
+		{rulebook.ErrChanged, http.StatusPreconditionFailed, CodeChanged},
+		{store.ErrTooBig, http.StatusRequestEntityTooLarge, CodeTooLarge},
+		{ErrDeclared, http.StatusConflict, CodeConflict},
 	} {
 		if errors.Is(err, known.is) {
 			return problem(known.status, known.code, err.Error())

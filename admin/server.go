@@ -40,7 +40,7 @@ type Config struct {
 	Ledger    Ledger
 	Record    func(context.Context, audit.Event) error
 	Keys      Keys
-	Policies  func(context.Context) (PolicySet, error)
+	Policies  Policies
 	Inspect   func(ctx context.Context, compact string) (Inspection, error)
 	Status    func(context.Context) (Status, error)
 

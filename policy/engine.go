@@ -38,6 +38,10 @@ func (e *Engine) Load(files []File) error {
 	return nil
 }
 
+// Shut makes every decision a refusal, and why its error, until a set is loaded: for a server that knows that others decide by a set which
+// it cannot load itself.
+func (e *Engine) Shut(why string) { e.now.Store(&set{shut: why}) }
+
 // Draft makes a second Engine with another set, to be tested, explained or replayed against this one.
 func (e *Engine) Draft(files []File) (*Engine, error) {
 	d := &Engine{types: e.types, schema: e.schema}
@@ -91,6 +95,9 @@ func (e *Engine) decide(s *set, in Input) Decision {
 
 // request is what the set has to see of an Input: nothing, if there are no policies.
 func (s *set) request(in Input, known *details.Registry) (*request, error) {
+	if s.shut != "" {
+		return nil, errors.New(s.shut)
+	}
 	if err := in.check(); err != nil || len(s.policies) == 0 {
 		return nil, err
 	}

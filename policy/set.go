@@ -66,6 +66,7 @@ type compiled struct {
 
 // set is a compiled whole. It does not change.
 type set struct {
+	shut     string // why nothing is allowed; empty: the policies decide
 	version  string
 	files    []File
 	policies []*compiled

@@ -42,7 +42,7 @@ type Config struct {
 	// Details says in words what entries of authorization_details mean.
 	Details *details.Registry
 	// Guardrails are the operators' policies, for the console; nil: there are none.
-	Guardrails func(context.Context) ([]Guardrail, error)
+	Guardrails func(context.Context) (Guardrails, error)
 
 	// Providers are the identity providers that users may sign in with; none: only local accounts.
 	Providers []Provider
@@ -80,10 +80,29 @@ type Ledger interface {
 	Latest(ctx context.Context, f audit.Filter) ([]audit.Event, error)
 }
 
-// Guardrail is one file of policies.
+// Guardrails are the policies in force and how they came to be.
+type Guardrails struct {
+	Version  string
+	Revision uint64 // of those that operators put; zero: nobody has
+	Problem  string // why nothing is allowed; empty: they are in force
+	Files    []Guardrail
+	History  []GuardrailChange // the newest first
+}
+
+// Guardrail is one file of policies. One of the configuration has no revision.
 type Guardrail struct {
-	Name string
-	Text string
+	Name     string
+	Text     string
+	Revision uint64
+	By, Why  string
+	At       time.Time
+}
+
+// GuardrailChange is a revision of what operators put.
+type GuardrailChange struct {
+	Revision      uint64
+	What, By, Why string
+	At            time.Time
 }
 
 // Provider is an OpenID provider. It is found by discovery when somebody first signs in with it.

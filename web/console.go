@@ -188,7 +188,7 @@ func (s *Server) countRegistry(v *visit, view *consoleView) error {
 		return err
 	}
 	rules, err := s.guardrails(v)
-	view.Resources, view.Clients, view.Rules = len(resources), len(clients), len(rules)
+	view.Resources, view.Clients, view.Rules = len(resources), len(clients), len(rules.Files)
 	return err
 }
 
@@ -255,11 +255,26 @@ func (s *Server) consoleTransaction(v *visit) error {
 	return s.show(v, http.StatusOK, "transaction", "Transaction", view)
 }
 
-func (s *Server) guardrails(v *visit) ([]Guardrail, error) {
+func (s *Server) guardrails(v *visit) (Guardrails, error) {
 	if s.cfg.Guardrails == nil {
-		return nil, nil
+		return Guardrails{}, nil
 	}
 	return s.cfg.Guardrails(v.ctx())
+}
+
+// guardrailsView is the policies as operators see them.
+type guardrailsView struct {
+	Version, Problem string
+	Revision         uint64
+	Files            []guardrailView
+	History          []guardrailView
+}
+
+// guardrailView is a file, or a change of one.
+type guardrailView struct {
+	Name, Text string
+	Revision   uint64
+	Made       string // by whom, when and why
 }
 
 func (s *Server) consoleGuardrails(v *visit) error {
@@ -267,5 +282,21 @@ func (s *Server) consoleGuardrails(v *visit) error {
 	if err != nil {
 		return err
 	}
-	return s.show(v, http.StatusOK, "guardrails", "Guardrails", rules)
+	view := guardrailsView{Version: rules.Version, Problem: visible(rules.Problem, maxTextShown), Revision: rules.Revision}
+	for _, f := range rules.Files {
+		view.Files = append(view.Files, guardrailView{visible(f.Name, maxTextShown), f.Text, f.Revision, made(f.By, f.Why, f.At)})
+	}
+	for _, h := range rules.History {
+		view.History = append(view.History, guardrailView{Name: visible(h.What, maxTextShown), Revision: h.Revision, Made: made(h.By, h.Why, h.At)})
+	}
+	return s.show(v, http.StatusOK, "guardrails", "Guardrails", view)
+}
+
+// made says who did something, when and why.
+func made(by, why string, at time.Time) string {
+	words := visible(by, maxNameShown) + ", " + moment(at)
+	if why != "" {
+		words += ": " + visible(why, maxTextShown)
+	}
+	return words
 }

@@ -85,8 +85,14 @@ func TestOperatorsSignIn(t *testing.T) {
 func TestTheConsole(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, func(c *web.Config) {
-		c.Guardrails = func(context.Context) ([]web.Guardrail, error) {
-			return []web.Guardrail{{Name: "nights.cedar", Text: "forbid (principal, action, resource); // <script>"}}, nil
+		c.Guardrails = func(context.Context) (web.Guardrails, error) {
+			return web.Guardrails{
+				Version: "v1", Revision: 7, Problem: "cannot be loaded", Files: []web.Guardrail{
+					{Name: "nights.cedar", Text: "forbid (principal, action, resource); // <script>", Revision: 7, By: "operator", Why: "it was <b>late</b>", At: time.Now()},
+					{Name: "declared.cedar", Text: "permit (principal, action, resource);"},
+				},
+				History: []web.GuardrailChange{{Revision: 7, What: "put nights.cedar", By: "operator", At: time.Now()}, {Revision: 6, What: "removed days.cedar", Why: "\u202eold"}},
+			}, nil
 		}
 	})
 	s.w.Consent("alice", "agent-a", "mail", consent.Decision{Scopes: []string{"mail.read"}})
@@ -99,13 +105,14 @@ func TestTheConsole(t *testing.T) {
 		txns = append(txns, e.Txn)
 	}
 	b := s.operator()
-	p := b.get("/console").want(200).has("<b>2</b> of 2 agents active", "<b>1</b> transactions outstanding", "<b>1</b> guardrail files", "mail.read", "/console/transactions/"+txns[1])
+	p := b.get("/console").want(200).has("<b>2</b> of 2 agents active", "<b>1</b> transactions outstanding", "<b>2</b> guardrail files", "mail.read", "/console/transactions/"+txns[1])
 	if n := strings.Count(p.body, `Look at `+txns[1]); n != 2 {
 		t.Errorf("the outstanding transaction is there %d times", n)
 	}
 	b.get("/console/registry").want(200).has("agent-a", "Mail Helper", "Acme Ltd", "https://mail.test/api", "mail-server", "redemption required")
 	b.get("/console/registry?q=helper").want(200).has("Mail Helper").hasNot("agent-b", "files-server")
-	b.get("/console/guardrails").want(200).has("nights.cedar", "forbid (principal", "&lt;script&gt;").hasNot("<script>")
+	b.get("/console/guardrails").want(200).has("nights.cedar", "forbid (principal", "&lt;script&gt;", "revision 7", "it was &lt;b&gt;late", "declared.cedar",
+		"removed days.cedar", "cannot be loaded").hasNot("<script>", "\u202e", "<b>late")
 	b.get("/console/agent?id=agent-a").want(200).has("Mail Helper", "private_key_jwt", "mail.read", "payment", "Suspend now", "Retire for good")
 	b.get("/console/agent?id=nobody").want(404)
 	b.get("/console/transactions/"+txns[0]).want(200).has("redeemed", "alice allowed agent-a for one transaction at https://mail.test/api", "<svg").hasNot("Stop this transaction")

@@ -152,7 +152,8 @@ func TestHelpTeachesByExample(t *testing.T) {
 		"agent retire", "agent rotate-key", "agent remove", "resource list", "resource show", "resource add", "resource remove", "client list",
 		"client show", "client add", "client rotate-secret", "client remove", "user list", "user add", "user password", "user disable",
 		"user enable", "user sign-out", "user remove", "user hash", "grant list", "grant show", "grant withdraw", "policy check", "policy test",
-		"policy explain", "policy replay", "policy list", "policy library", "policy schema", "audit list", "audit show", "audit verify",
+		"policy explain", "policy replay", "policy list", "policy show", "policy put", "policy remove", "policy history", "policy revert",
+		"policy library", "policy schema", "audit list", "audit show", "audit verify",
 		"audit export", "key list", "key rotate", "key withdraw", "token inspect", "token explain", "token check",
 	} {
 		got := obolus(t, append(strings.Fields(words), "--help")...)
@@ -359,6 +360,60 @@ func TestGuardrailsByCommands(t *testing.T) {
 	obolus(t, "policy", "explain", in, "--policies", forbid, "--config", file).want(t, 0, "refused", "never", "satisfied")
 	obolus(t, "policy", "replay", "--draft", forbid, "--config", file).want(t, 0, "0 requests")
 	obolus(t, "policy", "schema").want(t, 0, "entity")
+}
+
+// Guardrails are put, read, changed, taken back and removed on a server that runs.
+func TestGuardrailsOfARunningServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := serve(t, dir)
+	do := func(code int, want string, args ...string) said {
+		t.Helper()
+		return obolus(t, append(args, p.flags()...)...).want(t, code, want)
+	}
+	file := filepath.Join(dir, "night.cedar")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const night = "// nobody is up\n@id(\"night\")\nforbid(principal, action, resource) when { context.time.hour < 6 };\n"
+	write(night)
+	do(0, "It could be done: put night.cedar would be revision 1", "policy", "put", file, "--dry-run")
+	do(0, "There are no guardrails", "policy", "list")
+	do(0, "In force: revision 1 (put night.cedar)", "policy", "put", file, "--why", "nobody is up")
+	if got := do(0, "night", "policy", "show", "night.cedar"); got.out != night {
+		t.Errorf("it shows %q", got.out)
+	}
+	write("forbid(principal, action, resource) when { context.time.hour < \"six\" };")
+	do(1, "night.cedar:1:1", "policy", "put", file)
+	write(strings.Replace(night, "6", "7", 1))
+	do(4, "it has changed since you read it", "policy", "put", file, "--over", "9")
+	do(0, "revision 2", "policy", "put", file, "--over", "1")
+	do(0, "revision 2", "policy", "put", file)
+	do(0, "< 6", "policy", "show", "night.cedar", "--revision", "1")
+	do(0, "put night.cedar", "policy", "history", "night.cedar")
+	do(0, "revision 3 (reverted to 1)", "policy", "revert", "1", "--why", "too long")
+	do(0, "too long", "policy", "list")
+	do(0, "// night.cedar\n// nobody is up", "policy", "show")
+	typed(t, night, append([]string{"policy", "put", "-", "--name", "again.cedar"}, p.flags()...)...).want(t, 1, "another policy has the same name")
+	do(2, "say --name", "policy", "put", "-")
+	do(3, "there is no file", "policy", "show", "ghost")
+	do(3, "revision 99", "policy", "revert", "99")
+	do(3, "", "policy", "remove", "ghost", "--yes")
+	do(0, "It could be done", "policy", "remove", "night.cedar", "--dry-run")
+	do(1, "nothing was done", "policy", "remove", "night.cedar")
+	do(0, "revision 4 (removed night.cedar)", "policy", "remove", "night.cedar", "--yes")
+	do(0, "There are no guardrails", "policy", "list")
+	do(0, "policy/night.cedar", "audit", "list", "--kind", "registry")
+	in := filepath.Join(dir, "input.json")
+	if err := os.WriteFile(in, []byte(`{"stage":"exchange","scopes":["mail.send"],"agent":{"id":"mailer"},"user":{"id":"alice"},"target":{"id":"mail"},"now":"2030-01-02T03:00:00Z"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	do(0, "allowed", "policy", "explain", in)
+	do(0, "revision 5", "policy", "revert", "2")
+	do(0, "refused", "policy", "explain", in)
 }
 
 func must(data []byte, err error) string {

@@ -26,22 +26,29 @@ type PolicyCommand struct {
 	Test    PolicyTest    `cmd:"" help:"Decide the cases of a file and compare."`
 	Explain PolicyExplain `cmd:"" help:"Say why the guardrails decide a request as they do."`
 	Replay  PolicyReplay  `cmd:"" help:"Say what a draft would have decided otherwise over the past."`
-	List    PolicyList    `cmd:"" help:"Show the guardrails in force."`
+	List    PolicyList    `cmd:"" help:"List the guardrails in force."`
+	Show    PolicyShow    `cmd:"" help:"Print guardrails, as they are or as they were."`
+	Put     PolicyPut     `cmd:"" help:"Bring a file of guardrails into force."`
+	Remove  PolicyRemove  `cmd:"" help:"Take a file of guardrails out of force."`
+	History PolicyHistory `cmd:"" help:"Show who changed the guardrails, when and why."`
+	Revert  PolicyRevert  `cmd:"" help:"Go back to the guardrails of a revision."`
 	Library PolicyLibrary `cmd:"" help:"Show the ready guardrails, to copy and to change."`
 	Schema  PolicySchema  `cmd:"" help:"Show what a guardrail can look at."`
 }
 
 // Help teaches by example.
 func (PolicyCommand) Help() string {
-	return `Guardrails are Cedar policies: permit and forbid, where forbid wins. A server reads those its configuration names, and reads them again when
-they change.
+	return `Guardrails are Cedar policies: permit and forbid, where forbid wins. A server decides by those its configuration names, which it reads again
+when they change, and by those that operators put, which all servers share.
 
 Examples:
 
   obolus policy library office-hours > office-hours.cedar
   obolus policy check office-hours.cedar
   obolus policy test office-hours.cases.json --policies office-hours.cedar
-  obolus policy replay --draft office-hours.cedar --since 7d`
+  obolus policy replay --draft office-hours.cedar --since 7d
+  obolus policy put office-hours.cedar --why "nobody answers at night"
+  obolus policy revert 3 --why "4 refuses everybody"`
 }
 
 // rails are the guardrails that a command works with.
@@ -103,6 +110,9 @@ func (PolicyCheck) Help() string {
 func (c *PolicyCheck) Run(stage Stage) error {
 	engine, err := rails{Config: c.Config}.engine(stage, c.Files)
 	if err != nil {
+		return err
+	}
+	if err := loaded(engine.Trial(stage.Now())); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(stage.Out, "%d policies in %d files are fine; version %s.\n", len(engine.Names()), len(engine.Files()), engine.Version())
@@ -174,7 +184,7 @@ func (c *PolicyTest) Run(stage Stage) error {
 // PolicyExplain is `obolus policy explain`.
 type PolicyExplain struct {
 	Input    string   `arg:""                                                                               help:"An input as in a case, in a JSON file; - is the standard input; a number is an event of the ledger." placeholder:"FILE|EVENT"`
-	Policies []string `help:"A file of guardrails; again for each. Those of the configuration if not said." placeholder:"FILE"                                                                                         sep:"none"               type:"existingfile"`
+	Policies []string `help:"A file of guardrails; again for each. Those in force if not said." placeholder:"FILE"                                                                                         sep:"none"               type:"existingfile"`
 	Connection
 }
 
@@ -190,7 +200,7 @@ Examples:
 
 // Run explains.
 func (c *PolicyExplain) Run(ctx context.Context, s *Session) error {
-	engine, err := rails{Config: c.Config}.engine(s.Stage, c.Policies)
+	engine, err := c.engine(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -212,6 +222,19 @@ func (c *PolicyExplain) Run(ctx context.Context, s *Session) error {
 			}
 		}
 	})
+}
+
+// engine decides by the files that were named, or by what is in force.
+func (c *PolicyExplain) engine(ctx context.Context, s *Session) (*policy.Engine, error) {
+	engine, err := rails{Config: c.Config}.engine(s.Stage, c.Policies)
+	if err != nil || len(c.Policies) > 0 {
+		return engine, err
+	}
+	files, err := inForce(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return engine, loaded(engine.Load(files))
 }
 
 func verdict(allowed bool) string { //nolint:revive // it shows a truth value
@@ -395,39 +418,6 @@ func (c *PolicyReplay) walk(ctx context.Context, m *memory, kind audit.Kind, eac
 		return fmt.Sprint(p.Next), 0
 	})
 	return errors.Join(err, failed)
-}
-
-// PolicyList is `obolus policy list`.
-type PolicyList struct {
-	Connection
-	Text bool `help:"Print what is in the files too."`
-}
-
-// Help teaches by example.
-func (PolicyList) Help() string {
-	return "Examples:\n\n  obolus policy list\n  obolus policy list --text"
-}
-
-// Run prints what is in force.
-func (c *PolicyList) Run(ctx context.Context, s *Session) error {
-	set, _, err := get[admin.PolicySet](ctx, s, "/policies")
-	if err != nil {
-		return err
-	}
-	return s.print(set, func(w io.Writer) {
-		row(w, "version", set.Version)
-		for _, p := range set.Policies {
-			row(w, "file", p.Name)
-			for line := range strings.Lines(p.Text) {
-				if c.Text {
-					row(w, "", strings.TrimRight(strings.ReplaceAll(line, "\t", "  "), "\r\n"))
-				}
-			}
-		}
-		if len(set.Policies) == 0 {
-			row(w, "There are no guardrails: what a user allows within an agent's ceiling is granted.")
-		}
-	})
 }
 
 // PolicyLibrary is `obolus policy library`.

@@ -144,7 +144,7 @@ func (k *kept[T]) load() error {
 func (k *kept[T]) get() T { return *k.current.Load() }
 
 func (k *kept[T]) watch(ctx context.Context, log *slog.Logger) {
-	every(ctx, func() {
+	every(ctx, pollTime, func() {
 		stamp := stampOf(k.file)
 		if stamp == k.stamp {
 			return

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -95,7 +96,7 @@ func (p *parts) protocol(pages *web.Server) (*endpoint.Server, error) {
 func (p *parts) api(secretKey []byte) (*admin.Server, error) {
 	return admin.New(admin.Config{
 		Token: p.operatorToken, Issuer: p.cfg.Issuer, Agents: p.registry, Clients: p.registry, Resources: resources{p.registry, p.ring}, Users: accounts{p.accounts},
-		Grants: p.consents, Lifecycle: p.life, Ledger: p.ledger, Record: p.recorder.Record, Keys: p.ring, Policies: p.guardrails.set,
+		Grants: p.consents, Lifecycle: p.life, Ledger: p.ledger, Record: p.recorder.Record, Keys: p.ring, Policies: p.guardrails,
 		Inspect: p.inspect, Status: p.status, HashSecret: func(secret string) string { return agents.HashSecret(secretKey, secret) },
 		AllowAgentSecrets: p.cfg.AllowAgentSecrets, Now: p.opts.Now, Log: p.opts.Log,
 	})
@@ -123,10 +124,19 @@ func (p *parts) status(ctx context.Context) (admin.Status, error) {
 	kind := func(address string) string { k, _, _ := strings.Cut(address, ":"); return k }
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
+	warnings := append([]string{}, p.cfg.Warnings()...)
+	if err := p.guardrails.shut(); err != nil {
+		warnings = append(warnings, err.Error())
+	}
 	return admin.Status{
 		Version: p.opts.Version, Issuer: p.cfg.Issuer, Records: kind(p.cfg.Records), Live: kind(p.cfg.Live),
-		Epoch: p.stores.live.Epoch().Number, Ready: p.stores.answer(ctx) == nil, Warnings: append([]string{}, p.cfg.Warnings()...),
+		Epoch: p.stores.live.Epoch().Number, Ready: p.ready(ctx) == nil, Warnings: warnings,
 	}, nil
+}
+
+// ready is why the server should not be asked now: a store does not answer, or the guardrails allow nothing.
+func (p *parts) ready(ctx context.Context) error {
+	return errors.Join(p.stores.answer(ctx), p.guardrails.shut())
 }
 
 // readyTime bounds how long the stores may take to answer a probe.
@@ -141,10 +151,10 @@ func (p *parts) health(r *mux.Router) {
 	get("/readyz", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTime)
 		defer cancel()
-		if err := p.stores.answer(ctx); err != nil {
+		if err := p.ready(ctx); err != nil {
 			p.opts.Log.WarnContext(ctx, "not ready", "cause", err)
 			w.Header().Set("Retry-After", "1")
-			refuse(w, http.StatusServiceUnavailable, "temporarily_unavailable", "a store does not answer")
+			refuse(w, http.StatusServiceUnavailable, "temporarily_unavailable", "a store does not answer, or the guardrails cannot be loaded")
 			return
 		}
 		say(w, "ready")

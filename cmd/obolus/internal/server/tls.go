@@ -42,7 +42,7 @@ func (k *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k
 
 // watch reads the certificate again when one of its files has changed.
 func (k *keyPair) watch(ctx context.Context, log *slog.Logger) {
-	every(ctx, func() {
+	every(ctx, pollTime, func() {
 		stamp := stampOf(k.files.Cert, k.files.Key)
 		if stamp == k.stamp {
 			return
@@ -72,9 +72,9 @@ func stampOf(files ...string) string {
 	return stamp.String()
 }
 
-// every does something again and again, each pollTime, until the context ends.
-func every(ctx context.Context, do func()) {
-	tick := time.NewTicker(pollTime)
+// every does something again and again, each so long, until the context ends.
+func every(ctx context.Context, each time.Duration, do func()) {
+	tick := time.NewTicker(each)
 	defer tick.Stop()
 	for {
 		select {

@@ -107,7 +107,7 @@ func (p *parts) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the signing keys: %w", err)
 	}
-	if err := p.core(secretKey); err != nil {
+	if err := p.core(ctx, secretKey); err != nil {
 		return err
 	}
 	err = (&declared{
@@ -121,10 +121,10 @@ func (p *parts) build(ctx context.Context) error {
 }
 
 // core wires what knows no transport.
-func (p *parts) core(secretKey []byte) error {
+func (p *parts) core(ctx context.Context, secretKey []byte) error {
 	cfg, st, now := p.cfg, p.stores, p.opts.Now
 	signer := token.NewIssuer(cfg.Issuer)
-	if err := p.trust(secretKey); err != nil {
+	if err := p.trust(ctx, secretKey); err != nil {
 		return err
 	}
 	p.consents = consent.NewBook(consent.BookConfig{
@@ -162,7 +162,7 @@ func (p *parts) core(secretKey []byte) error {
 }
 
 // trust wires what says who somebody is and what is allowed.
-func (p *parts) trust(secretKey []byte) error {
+func (p *parts) trust(ctx context.Context, secretKey []byte) error {
 	cfg, st, now := p.cfg, p.stores, p.opts.Now
 	var err error
 	p.verifier, err = token.NewVerifier(token.VerifierConfig{
@@ -186,7 +186,7 @@ func (p *parts) trust(secretKey []byte) error {
 	if p.types, err = details.New(cfg.Details); err != nil {
 		return err
 	}
-	p.guardrails, err = newGuardrails(cfg, p.types, p.opts.Log)
+	p.guardrails, err = newGuardrails(ctx, cfg, p.types, st.records, p.opts)
 	return err
 }
 
@@ -214,8 +214,9 @@ func (p *parts) background(cert *keyPair) []func(context.Context) {
 	work := []func(context.Context){
 		p.ring.Run,
 		p.guardrails.watch,
+		p.guardrails.follow,
 		func(ctx context.Context) {
-			every(ctx, func() {
+			every(ctx, pollTime, func() {
 				if err := p.stores.live.Renew(ctx); err != nil {
 					p.report("the live store cannot be asked for its continuity")(err)
 				}
