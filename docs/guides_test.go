@@ -224,6 +224,7 @@ func TestGuides(t *testing.T) {
 	out := run(script)
 	for _, want := range []string{
 		`"reason":"grant_missing"`, "helper sent a mail for alice", `"status":"committed"`, "Registered the resource bank",
+		`"grantable":{"scope":"mail.send"}`,
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the guide for agents does not lead to %q", want)

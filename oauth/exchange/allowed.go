@@ -118,13 +118,26 @@ func (x *Exchange) grant(ctx context.Context, f *facts, l limits, event *audit.E
 	if f.earlier.Grant != "" {
 		return x.paidBy(f, l)
 	}
+	g, out, err := x.given(f, l)
+	if g == nil && err == nil {
+		return x.askUser(ctx, f, l, event)
+	}
+	if err != nil {
+		return consent.Grant{}, granted{}, err
+	}
+	return *g, out, nil
+}
+
+// given is the grant that covers the request, or why what the user has allowed so far does not. Neither: nothing of it was ever asked.
+func (x *Exchange) given(f *facts, l limits) (*consent.Grant, granted, error) {
 	now, keys := x.cfg.Now(), Fingerprint(f.agent)
 	live := slices.DeleteFunc(slices.Clone(f.bundle.Grants), func(d consent.Drawn) bool { return d.AgentKeys != keys })
 	slices.SortFunc(live, func(a, b consent.Drawn) int {
 		return cmp.Or(cmp.Compare(min(a.Uses, 1), min(b.Uses, 1)), b.Expires.Compare(a.Expires))
 	})
 	var refusal error
-	for _, d := range live {
+	for i := range live {
+		d := &live[i]
 		out, err := narrow(l.within(d.Grant))
 		covers := err == nil
 		switch {
@@ -136,15 +149,12 @@ func (x *Exchange) grant(ctx context.Context, f *facts, l limits, event *audit.E
 			refusal = oauth.Refuse(oauth.AccessDenied, oauth.ReasonGrantExhausted, "the consent is used up")
 		case d.Exhausted():
 		case covers:
-			return d.Grant, out, nil
+			return &d.Grant, out, nil
 		case refusal == nil && overlaps(l, d.Grant):
 			refusal = err
 		}
 	}
-	if refusal != nil {
-		return consent.Grant{}, granted{}, refusal
-	}
-	return x.askUser(ctx, f, l, event)
+	return nil, granted{}, refusal
 }
 
 // overlaps says whether a grant allows some of what was asked but not all. Such a request is too wide; one that has nothing in

@@ -128,9 +128,10 @@ func (x *Exchange) exchange(ctx context.Context, who agents.Presented, r Request
 
 	// 7. What the user allowed. Without it the user is asked, and the request waits if it may.
 	// 8. Narrow: never wider than the request, the subject token, the grant and the ceiling, nor longer.
-	grant, granted, err := x.grant(ctx, facts, x.limits(facts, actor), event)
+	limits := x.limits(facts, actor)
+	grant, granted, err := x.grant(ctx, facts, limits, event)
 	if err != nil {
-		return none, err
+		return none, x.offering(facts, act, limits, err)
 	}
 
 	// 9. Guardrails.

@@ -220,6 +220,8 @@ type refusal struct {
 	Reason      string `json:"reason"`
 	URI         string `json:"interaction_uri"`
 	Interval    int    `json:"interval"`
+	// Grantable is what would have been granted of a request that was too wide.
+	Grantable json.RawMessage `json:"grantable"`
 }
 
 // Error is for the person at the terminal.
@@ -231,7 +233,11 @@ func (r *refusal) Error() string {
 	if r.URI != "" {
 		return text + ": the user has to allow it at " + r.URI
 	}
-	return printable(text + ": " + r.Description)
+	text += ": " + r.Description
+	if len(r.Grantable) > 0 {
+		text += "; this would be granted: " + string(r.Grantable)
+	}
+	return printable(text)
 }
 
 // ask posts a form to the token endpoint.
