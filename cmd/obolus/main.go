@@ -17,6 +17,7 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(300) // the live heap is a few megabytes: collecting it less often costs little of them and saves a twentieth of the time
 	}
+	outlastLimits()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	stage := operator.Stage{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Now: time.Now, Open: server.Open}
 	err := run(ctx, os.Args[1:], stage)
