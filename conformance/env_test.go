@@ -61,6 +61,7 @@ type env struct {
 	nodes    []*node
 	operator string // token
 	config   string // file
+	records  string // where they are
 	idp      *foreign
 	ids      *identities
 	redis    *fleet                                         // nil: live data is in the process
@@ -124,7 +125,7 @@ func start(t *testing.T, name string, o options) *env {
 	t.Helper()
 	dir := t.TempDir()
 	e := &env{
-		shape: name, operator: nonce() + nonce(), redis: o.redis, idp: newForeign(t), ids: newIdentities(t),
+		shape: name, operator: nonce() + nonce(), records: o.records, redis: o.redis, idp: newForeign(t), ids: newIdentities(t),
 		rs1: newClient("rs1", "ES256"), rs3: newClient("rs3", "ES256"),
 		secrets: map[string]string{}, jtis: map[string]string{}, people: map[string]*browser{}, subjects: map[string]string{}, jwks: map[string]obj{},
 	}

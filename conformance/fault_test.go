@@ -229,8 +229,7 @@ func negLostAnswer(c *check) {
 	x := p.named(5)
 	between.lose("}t/e") // the record of a token, where a transaction begins
 	p.unavailable("an exchange", x.do())
-	between.heal()
-	if between.lost.Load() == 0 {
+	if between.heal() == 0 {
 		p.Fatal("no answer was lost")
 	}
 	issued := p.ok(x.do())
@@ -245,7 +244,9 @@ func negLostAnswer(c *check) {
 	id := nonce()
 	between.lose("}r/") // the record of a claim
 	p.unavailable("a redemption", p.redeem(p.rs1, again.token(), id).do())
-	between.heal()
+	if between.heal() == 0 {
+		p.Fatal("no answer was lost")
+	}
 	if a := p.ok(p.redeem(p.rs1, again.token(), id).do()); a.str("redemption") != "repeat" {
 		p.Errorf("redemption is %q", a.str("redemption"))
 	}

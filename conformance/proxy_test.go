@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -12,7 +13,9 @@ import (
 type lossy struct {
 	addr  string
 	watch atomic.Pointer[[]byte]
-	lost  atomic.Int32 // connections whose answers go nowhere
+
+	mu   sync.Mutex
+	lost []net.Conn // those whose answers went nowhere
 }
 
 // before starts one before the server at an address.
@@ -42,8 +45,17 @@ func (p *lossy) lose(word string) {
 	p.watch.Store(&b)
 }
 
-// heal loses nothing from now on, but for the connections that are lost.
-func (p *lossy) heal() { p.watch.Store(nil) }
+// heal loses nothing from now on, and ends the connections on which something was lost. It returns how many there were.
+func (p *lossy) heal() int {
+	p.watch.Store(nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.lost {
+		conn.Close()
+	}
+	defer func() { p.lost = nil }()
+	return len(p.lost)
+}
 
 func (p *lossy) carry(client net.Conn, addr string) {
 	defer client.Close()
@@ -55,7 +67,7 @@ func (p *lossy) carry(client net.Conn, addr string) {
 	var mute atomic.Bool
 	go func() {
 		defer server.Close()
-		_, _ = io.Copy(server, io.TeeReader(client, &ear{p: p, mute: &mute}))
+		_, _ = io.Copy(server, io.TeeReader(client, &ear{p: p, conn: server, mute: &mute}))
 	}()
 	answer := make([]byte, 64<<10)
 	for {
@@ -72,6 +84,7 @@ func (p *lossy) carry(client net.Conn, addr string) {
 // ear hears what a client says, also where a word is cut in two.
 type ear struct {
 	p    *lossy
+	conn net.Conn
 	mute *atomic.Bool
 	last []byte
 }
@@ -81,7 +94,9 @@ func (e *ear) Write(said []byte) (int, error) {
 	word := e.p.watch.Load()
 	heard := append(e.last, said...)
 	if word != nil && bytes.Contains(heard, *word) && e.mute.CompareAndSwap(false, true) {
-		e.p.lost.Add(1)
+		e.p.mu.Lock()
+		e.p.lost = append(e.p.lost, e.conn)
+		e.p.mu.Unlock()
 	}
 	e.last = bytes.Clone(heard[max(0, len(heard)-256):])
 	return len(said), nil

@@ -62,7 +62,10 @@ func killing(t *testing.T, s shape) {
 	}
 	for range rounds(t, usual) {
 		w := c.work()
-		w.untilKilled()
+		w.during(func() {
+			time.Sleep(someTime(250 * time.Millisecond))
+			c.nodes[0].kill()
+		})
 		c.restart(0)
 		w.judge()
 		if t.Failed() {
@@ -126,8 +129,8 @@ func (c *check) work() *work {
 	return w
 }
 
-// untilKilled does all of it at once, and kills the first process somewhere in between.
-func (w *work) untilKilled() {
+// during does all of it at once, and what breaks something in between.
+func (w *work) during(fault func()) {
 	c := w.c
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), 20*time.Second)
 	defer cancel()
@@ -171,8 +174,7 @@ func (w *work) untilKilled() {
 			}
 		}
 	})
-	time.Sleep(someTime(250 * time.Millisecond))
-	c.nodes[0].kill()
+	fault()
 	wg.Wait()
 }
 
