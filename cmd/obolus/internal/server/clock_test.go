@@ -1,0 +1,227 @@
+package server_test
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"html"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"obolus/admin"
+	"obolus/cmd/obolus/internal/server"
+)
+
+const errands = `
+tokens: {session_lifetime: 12h}
+allow_agent_secrets: true
+resources: [{id: mail, uri: 'https://mail.example.com', scopes: {mail.read: Read your mail}, servers: [mail-server]}]
+clients:
+  - {id: mail-server, name: Mail, secret: 0123456789abcdef}
+  - {id: app, name: App, redirect_uris: ['https://app.test/callback'], grant_types: [authorization_code], secret: 0123456789abcdef, first_party: true}
+agents: [{id: mailer, name: Mail helper, auth: client_secret_post, secret: 0123456789abcdef, ceiling: {resources: [mail], scopes: [mail.read]}}]
+users: [{id: alice, name: Alice, password: correct horse battery}]
+`
+
+// errand is a user whom an agent acts for.
+type errand struct {
+	*running
+	person  *http.Client
+	subject string
+}
+
+// said is an answer.
+type said struct {
+	status   int
+	location string
+	text     string
+	fields   map[string]any
+}
+
+func (s said) str(name string) string {
+	v, _ := s.fields[name].(string)
+	return v
+}
+
+// setOut signs the user in and lets her allow the agent what it asks for.
+func setOut(t *testing.T, r *running) *errand {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &errand{running: r, person: client()}
+	e.person.Jar = jar
+	e.person.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	e.press("/sign-in", url.Values{"user": {"alice"}, "password": {"correct horse battery"}})
+	verifier := rand.Text() + rand.Text()
+	sum := sha256.Sum256([]byte(verifier))
+	at := e.open("/authorize?" + url.Values{
+		"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {"https://app.test/callback"}, "scope": {"mail.read"}, "state": {rand.Text()},
+		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
+	}.Encode()).location
+	if page, ours := strings.CutPrefix(at, e.Issuer()); ours {
+		at = e.open(page).location
+	}
+	back, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.subject = e.post("/token", url.Values{
+		"grant_type": {"authorization_code"}, "code": {back.Query().Get("code")}, "redirect_uri": {"https://app.test/callback"}, "code_verifier": {verifier},
+		"client_id": {"app"}, "client_secret": {"0123456789abcdef"},
+	}).str("access_token")
+	asked := e.exchange().str("interaction_uri")
+	page := strings.TrimPrefix(asked, e.Issuer())
+	until := regexp.MustCompile(`<option value="([0-9]+)"`).FindAllStringSubmatch(e.open(page).text, -1)
+	if len(until) == 0 {
+		t.Fatalf("no question at %q", asked)
+	}
+	e.press(page, url.Values{"uses": {"any"}, "until": {until[0][1]}, "decision": {"allow"}, "scope": {"0"}})
+	return e
+}
+
+func (e *errand) open(path string) said {
+	e.t.Helper()
+	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodGet, e.Issuer()+path, http.NoBody)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return e.do(req)
+}
+
+func (e *errand) post(path string, form url.Values) said {
+	e.t.Helper()
+	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodPost, e.Issuer()+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Origin", e.Issuer())
+	req.Header.Set("Sec-Fetch-Site", "same-origin")
+	return e.do(req)
+}
+
+func (e *errand) do(req *http.Request) said {
+	e.t.Helper()
+	res, err := e.person.Do(req)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	s := said{status: res.StatusCode, location: res.Header.Get("Location"), text: string(body)}
+	if strings.Contains(res.Header.Get("Content-Type"), "json") {
+		_ = json.Unmarshal(body, &s.fields)
+	}
+	return s
+}
+
+// press fills in the form of a page.
+func (e *errand) press(path string, values url.Values) {
+	e.t.Helper()
+	page := e.open(path).text
+	if i := strings.Index(page, `class="card`); i >= 0 {
+		page = page[i:] // past the form by which one signs out
+	}
+	for _, name := range []string{"form", "return_to"} {
+		if hidden := regexp.MustCompile(`name="` + name + `" value="([^"]*)"`).FindStringSubmatch(page); hidden != nil {
+			values.Set(name, html.UnescapeString(hidden[1]))
+		}
+	}
+	if a := e.post(path, values); a.status >= http.StatusBadRequest {
+		e.t.Fatalf("%s: %d %s", path, a.status, a.text)
+	}
+}
+
+func (e *errand) exchange() said {
+	e.t.Helper()
+	return e.post("/token", url.Values{
+		"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token": {e.subject},
+		"subject_token_type": {"urn:ietf:params:oauth:token-type:access_token"}, "resource": {"https://mail.example.com"}, "scope": {"mail.read"},
+		"client_id": {"mailer"}, "client_secret": {"0123456789abcdef"},
+	})
+}
+
+func (e *errand) redeem(token, id string) said {
+	e.t.Helper()
+	return e.post("/redeem", url.Values{
+		"token": {token}, "redemption_id": {id}, "client_id": {"mail-server"}, "client_secret": {"0123456789abcdef"},
+	})
+}
+
+// The clock of the machine is put forward or back and then right again: nothing that was spent or stopped comes back, nothing is
+// redeemed twice, and when the clock is right again the server works as before.
+func TestTheClockJumps(t *testing.T) {
+	t.Parallel()
+	for name, jump := range map[string]time.Duration{
+		"two minutes ahead": 2 * time.Minute, "an hour ahead": time.Hour, "forty days ahead": 40 * 24 * time.Hour,
+		"two minutes back": -2 * time.Minute, "an hour back": -time.Hour, "forty days back": -40 * 24 * time.Hour,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var ahead atomic.Int64
+			now := func() time.Time { return time.Now().Round(0).Add(time.Duration(ahead.Load())) }
+			e := setOut(t, start(t, load(t, t.TempDir(), errands), server.Options{Now: now}))
+			token := func() string {
+				t.Helper()
+				a := e.exchange()
+				if a.str("access_token") == "" {
+					t.Fatalf("%d %s", a.status, a.text)
+				}
+				return a.str("access_token")
+			}
+			spent, open, stopped := token(), token(), token()
+			if a := e.redeem(spent, "first"); a.status != http.StatusOK {
+				t.Fatalf("%d %s", a.status, a.text)
+			}
+			e.post("/revoke", url.Values{"token": {stopped}, "client_id": {"mailer"}, "client_secret": {"0123456789abcdef"}})
+			firsts := 0
+			look := func(when string) {
+				t.Helper()
+				for _, token := range []string{spent, stopped} {
+					if a := e.redeem(token, rand.Text()); a.status == http.StatusOK || a.status >= http.StatusInternalServerError {
+						t.Errorf("%s: %d %s", when, a.status, a.text)
+					}
+				}
+				if a := e.redeem(open, rand.Text()); a.status == http.StatusOK {
+					firsts++
+				}
+				if firsts > 1 {
+					t.Fatalf("%s: redeemed for the second time", when)
+				}
+			}
+			for range 2 {
+				ahead.Store(int64(jump))
+				look("the clock is wrong")
+				for range 20 { // what is over is buried by the requests that pass by
+					if a := e.exchange(); a.status >= http.StatusInternalServerError {
+						t.Errorf("the clock is wrong: %d %s", a.status, a.text)
+					}
+				}
+				ahead.Store(0)
+				look("the clock is right again")
+			}
+			if a := e.redeem(token(), "last"); a.str("redemption") != "first" {
+				t.Errorf("after all: %d %s", a.status, a.text)
+			}
+			var ledger struct {
+				Whole bool `json:"whole"`
+			}
+			if _, err := e.admin.Do(t.Context(), admin.Call{Method: "GET", Path: "/audit/verify"}, &ledger); err != nil || !ledger.Whole {
+				t.Errorf("the ledger: %+v, %v", ledger, err)
+			}
+		})
+	}
+}
