@@ -27,10 +27,10 @@ func Algorithms() []string { return []string{ES256, EdDSA, PS256, RS256} }
 // ProofAlgorithms are those of a DPoP proof and of an agent's assertion.
 func ProofAlgorithms() []string { return []string{ES256, EdDSA, PS256, RS256} }
 
-var (
-	errAlg       = errors.New("the algorithm is not that of the key")
-	errSignature = errors.New("the signature does not verify")
-)
+var errAlg = errors.New("the algorithm is not that of the key")
+
+// ErrSignature: what was signed is not what the key signed.
+var ErrSignature = errors.New("the signature does not verify")
 
 const minRSA = 2048 // bits
 
@@ -82,7 +82,7 @@ func verify(key crypto.PublicKey, alg string, signed, signature []byte) error {
 		}
 	}
 	if !ok {
-		return errSignature
+		return ErrSignature
 	}
 	return nil
 }
