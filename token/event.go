@@ -47,10 +47,8 @@ type SubjectID struct {
 
 // Equal says whether two identifiers are the same.
 func (s SubjectID) Equal(o SubjectID) bool {
-	a, b := s, o
-	a.Members, b.Members = nil, nil
-	return a.Format == b.Format && a.Issuer == b.Issuer && a.Subject == b.Subject && a.Email == b.Email && a.ID == b.ID && a.URI == b.URI &&
-		a.JTI == b.JTI && maps.EqualFunc(s.Members, o.Members, SubjectID.Equal)
+	return s.Format == o.Format && s.Issuer == o.Issuer && s.Subject == o.Subject && s.Email == o.Email && s.ID == o.ID && s.URI == o.URI &&
+		s.JTI == o.JTI && maps.EqualFunc(s.Members, o.Members, SubjectID.Equal)
 }
 
 // MarshalJSON writes the members of a complex subject beside its format.

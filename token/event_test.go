@@ -3,6 +3,7 @@ package token_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -33,9 +34,7 @@ func TestSecurityEvents(t *testing.T) {
 	good := eventOf()
 	complexOf := func(members object) object {
 		all := object{"format": "complex"}
-		for name, m := range members {
-			all[name] = m
-		}
+		maps.Copy(all, members)
 		return all
 	}
 	for _, c := range []struct {
