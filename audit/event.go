@@ -30,6 +30,7 @@ const (
 	KindKey       Kind = "key"
 	KindClient    Kind = "client_authentication" // a client failed to prove who it is
 	KindAuthorize Kind = "authorize"
+	KindSignal    Kind = "security_event" // somebody who is trusted told what happened to a user
 )
 
 // Event is one entry of the ledger. Whoever decides fills it as it goes; it is written once.

@@ -196,6 +196,9 @@ func indexNames(e Event) []string {
 			names = append(names, index(entry.kind, entry.value)+fmt.Sprintf("%020d", e.Seq))
 		}
 	}
+	if e.Stops() {
+		names = append(names, stopsOrder+fmt.Sprintf("%020d", e.Seq))
+	}
 	return names
 }
 

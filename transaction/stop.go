@@ -60,8 +60,13 @@ func (t *Transactions) Stop(ctx context.Context, target Target, cause Cause) err
 		Kind: audit.KindStop, Allowed: true, By: cause.By, Why: cause.Why, Remote: cause.Remote,
 		Subject: string(target.Kind) + "/" + target.ID,
 	}
-	if target.Kind == KindTxn {
-		event.Txn = target.ID // a part of its story
+	switch target.Kind { // a part of its story
+	case KindTxn:
+		event.Txn = target.ID
+	case KindToken:
+		_, p, _ := splitJTI(target.ID) // it could be stopped, so it is one of ours
+		event.Txn, event.JTI = p.txn(), target.ID
+	default:
 	}
 	return t.cfg.Recorder.Record(ctx, event)
 }
