@@ -30,6 +30,8 @@ const maxGrants = 32 // kept for one agent at one target, the newest ones
 // Bundle is all that a user has allowed, ever refused or taken back from one agent at one target, as one record.
 type Bundle struct {
 	Grants []Drawn `json:"grants"`
+	// Held is when the user was signed out everywhere, by who signs the user in: what was allowed counts for sign-ins after it. Zero: never.
+	Held time.Time `json:"held,omitzero"`
 }
 
 // Drawn is a grant with what has been drawn from its budget.
@@ -158,6 +160,36 @@ func (b *Book) Withdraw(ctx context.Context, user, id, by string) (Grant, error)
 		return Grant{}, err
 	}
 	return g, b.cfg.Mirror.Publish(ctx, b.cfg.Mirror.Copies(out))
+}
+
+// Hold suspends everything that a user has allowed until the user signs in again after a time. It is in force on every server when Hold
+// returns. It does not shorten a hold of a later time.
+func (b *Book) Hold(ctx context.Context, user string, at time.Time) error {
+	after := ""
+	for {
+		recs, err := b.cfg.Records.List(ctx, "grants/"+user, after, 500)
+		if err != nil {
+			return err
+		}
+		for _, rec := range recs {
+			after = rec.Name
+			out, err := b.change(ctx, rec.Key, func(bundle *Bundle) error {
+				if at.After(bundle.Held) {
+					bundle.Held = at.UTC()
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if err := b.cfg.Mirror.Publish(ctx, b.cfg.Mirror.Copies(out)); err != nil {
+				return err
+			}
+		}
+		if len(recs) < 500 {
+			return nil
+		}
+	}
 }
 
 // add puts a new grant into its bundle.

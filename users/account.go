@@ -36,6 +36,8 @@ type stored struct {
 	Hash string `json:"password_hash,omitempty"`
 	// Reign counts what ends all sessions: a session of an earlier reign is over.
 	Reign uint64 `json:"reign,omitempty"`
+	// Ended is a time before which all sessions are over.
+	Ended time.Time `json:"ended,omitzero"`
 	// Removed keeps the id from being given to somebody else, who would inherit what this user had allowed.
 	Removed time.Time `json:"removed,omitzero"`
 }
@@ -108,7 +110,7 @@ func (b *Book) Put(ctx context.Context, a Account, s Secret, version uint64) (ui
 	if hash != "" && was.Provider != "" {
 		return 0, invalid("user %q signs in with %q and has no password", a.ID, was.Provider)
 	}
-	next := stored{Account: a, Hash: was.Hash, Reign: was.Reign}
+	next := stored{Account: a, Hash: was.Hash, Reign: was.Reign, Ended: was.Ended}
 	if hash != "" && !b.same(ctx, was.Hash, s) {
 		next.Hash = hash
 		next.Reign++
@@ -140,6 +142,23 @@ func (b *Book) SignOut(ctx context.Context, id string) error {
 			return err
 		}
 		s.Reign++
+		if _, err = b.write(ctx, s, version); !errors.Is(err, agents.ErrChanged) {
+			return err
+		}
+	}
+}
+
+// SignOutBefore ends the sessions of a user that began before a time or at it. An account that does not exist has none.
+func (b *Book) SignOutBefore(ctx context.Context, id string, at time.Time) error {
+	for {
+		s, version, err := b.read(ctx, id)
+		if errors.Is(err, agents.ErrNotFound) {
+			return nil
+		}
+		if err != nil || !at.After(s.Ended) {
+			return err
+		}
+		s.Ended = at.UTC()
 		if _, err = b.write(ctx, s, version); !errors.Is(err, agents.ErrChanged) {
 			return err
 		}

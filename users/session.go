@@ -64,7 +64,7 @@ func (b *Book) Session(ctx context.Context, c Cookie) (Session, error) {
 		return Session{}, ErrNoSession
 	case err != nil:
 		return Session{}, err
-	case account.Disabled || account.Reign != s.Reign:
+	case account.Disabled || account.Reign != s.Reign || !s.Started.After(account.Ended):
 		return Session{}, ErrNoSession
 	}
 	s.Name = account.Name

@@ -51,7 +51,7 @@ func requestReasons() []explained {
 		{oauth.ReasonChainMalformed, "The chain of actors in the subject token cannot be read."},
 		{oauth.ReasonChainSplice, "The agent is not the next hop of the subject token's chain of actors."},
 		{oauth.ReasonMayAct, "The subject token says that another party may act."},
-		{oauth.ReasonUserStopped, "The user was stopped."},
+		{oauth.ReasonUserStopped, "The user was stopped, or was signed out everywhere and has to sign in again."},
 		{oauth.ReasonUserAuthTooOld, "The user signed in too long ago, or in another way than the target asks. Have the user sign in again."},
 		{oauth.ReasonSignIn, "The sign-in failed, or did not take place."},
 		{oauth.ReasonDelegateUnlisted, "The agent may not hand on to that agent."},

@@ -115,6 +115,9 @@ const justSpent = 3 * time.Second
 // grant finds what the user allowed that covers the request, and what the token may be within it: steps 7 and 8. Of
 // several grants one without a budget comes first, then the one that lasts longest.
 func (x *Exchange) grant(ctx context.Context, f *facts, l limits, event *audit.Event) (consent.Grant, granted, error) {
+	if err := f.held(); err != nil {
+		return consent.Grant{}, granted{}, err
+	}
 	if f.earlier.Grant != "" {
 		return x.paidBy(f, l)
 	}
@@ -155,6 +158,19 @@ func (x *Exchange) given(f *facts, l limits) (*consent.Grant, granted, error) {
 		}
 	}
 	return nil, granted{}, refusal
+}
+
+// held refuses what the user allowed before being signed out everywhere, until the subject token is of a sign-in after that. Of a token of
+// ours it is: all from before were stopped along with it.
+func (f *facts) held() error {
+	if f.bundle.Held.IsZero() || f.subject.own != nil {
+		return nil
+	}
+	c := f.subject.claims
+	if since := cmp.Or(c.AuthTime, c.IssuedAt); since > f.bundle.Held.Unix() {
+		return nil
+	}
+	return oauth.Refuse(oauth.InsufficientUserAuth, oauth.ReasonUserStopped, "the user was signed out and has to sign in again")
 }
 
 // overlaps says whether a grant allows some of what was asked but not all. Such a request is too wide; one that has nothing in
