@@ -22,6 +22,7 @@ import (
 	"obolus/oauth/details"
 	"obolus/oauth/endpoint/internal/fositex"
 	"obolus/oauth/exchange"
+	"obolus/signals"
 	"obolus/store"
 	"obolus/token"
 	"obolus/transaction"
@@ -43,6 +44,9 @@ type Config struct {
 	Keys         Keys
 	// Record is the ledger.
 	Record func(context.Context, audit.Event) error
+
+	// Receiver takes security events; nil: nobody's are taken.
+	Receiver *signals.Receiver
 
 	// User is who has signed in at the browser that sent a request; nil: people cannot ask for the status of a transaction.
 	User func(*http.Request) (id string, ok bool)
@@ -135,6 +139,7 @@ const (
 	pathForward    = "/authz"
 	pathKeys       = "/jwks.json"
 	pathErrors     = "/errors"
+	pathReceive    = "/events/receive"
 	pathConsent    = "/consent/"
 )
 

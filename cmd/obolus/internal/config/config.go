@@ -143,6 +143,18 @@ type IdentityProvider struct {
 	ClientSecret     string   `json:"client_secret,omitempty"`
 	ClientSecretFile string   `json:"client_secret_file,omitempty" path:"file"`
 	Scopes           []string `json:"scopes,omitempty"`
+	Events           *Events  `json:"events,omitempty"` // that it sends about its users; none: they are not taken
+}
+
+// Events are the security events that an identity provider or a trusted issuer sends: who signs them, for whom, and what else they
+// come with.
+type Events struct {
+	Issuer     string   `json:"issuer,omitempty"`   // of the events; empty: the provider's own
+	Audience   string   `json:"audience,omitempty"` // they must name; empty: this server's issuer
+	JWKSURI    string   `json:"jwks_uri,omitempty"` // empty: the provider's, or found by discovery of the issuer
+	Algorithms []string `json:"algorithms,omitempty"`
+	TokenHash  string   `json:"token_hash,omitempty"` // SHA-256, in hex, of the bearer token that they are sent with
+	Email      bool     `json:"email,omitempty"`      // a subject may be the address of an account
 }
 
 // TrustedIssuer is somebody else whose tokens may be subject tokens.
@@ -156,6 +168,7 @@ type TrustedIssuer struct {
 	Scopes        []string `json:"scopes,omitempty"`         // that a token without the claim stands for
 	// Clients maps its client ids to agents and clients here, for tokens that were made for one.
 	Clients map[string]string `json:"clients,omitempty"`
+	Events  *Events           `json:"events,omitempty"` // that it sends about its users; none: they are not taken
 }
 
 // TrustDomain is a SPIFFE trust domain whose workloads may be agents and clients. Its bundle is in a file or at a URI.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/url"
 	"slices"
@@ -270,6 +272,7 @@ func (c *checker) providers() {
 		if p.ClientID == "" {
 			c.bad(path, "has no client_id")
 		}
+		c.events(path+".events", p.Events)
 	}
 }
 
@@ -291,6 +294,10 @@ func (c *checker) issuers(taken names) {
 		for j, alg := range t.Algorithms {
 			c.oneOf(fmt.Sprintf("%s.algorithms[%d]", path, j), alg, verifying()...)
 		}
+		c.events(path+".events", t.Events)
+		if t.Events != nil && t.Events.Email {
+			c.bad(path+".events.email", "the users of a trusted issuer have no accounts here that an address could be looked up in")
+		}
 		for j, kind := range t.Types {
 			c.oneOf(fmt.Sprintf("%s.types[%d]", path, j), kind, "jwt", "id_token", "access_token")
 		}
@@ -299,6 +306,25 @@ func (c *checker) issuers(taken names) {
 				c.bad(path+".clients."+from, "there is no agent or client %q", to)
 			}
 		}
+	}
+}
+
+// events checks what is said of the events of a provider.
+func (c *checker) events(path string, e *Events) {
+	if e == nil {
+		return
+	}
+	if e.Issuer != "" {
+		c.webURL(path+".issuer", e.Issuer)
+	}
+	if e.JWKSURI != "" {
+		c.webURL(path+".jwks_uri", e.JWKSURI)
+	}
+	for i, alg := range e.Algorithms {
+		c.oneOf(fmt.Sprintf("%s.algorithms[%d]", path, i), alg, verifying()...)
+	}
+	if raw, err := hex.DecodeString(e.TokenHash); err != nil || len(raw) != 0 && len(raw) != sha256.Size {
+		c.bad(path+".token_hash", "is no SHA-256 in hex; `printf %%s \"$TOKEN\" | sha256sum` makes one")
 	}
 }
 

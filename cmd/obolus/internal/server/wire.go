@@ -23,6 +23,7 @@ import (
 	"obolus/oauth/authcode"
 	"obolus/oauth/details"
 	"obolus/oauth/exchange"
+	"obolus/signals"
 	"obolus/token"
 	"obolus/token/fetch"
 	"obolus/transaction"
@@ -60,7 +61,8 @@ type parts struct {
 	flow       *authcode.Flow
 	outside    *http.Client // to what operators named elsewhere
 	identities *identities
-	nonceKey   []byte // of DPoP nonces
+	receiver   *signals.Receiver // nil: nobody's events are taken
+	nonceKey   []byte            // of DPoP nonces
 
 	operatorToken string
 	handler       http.Handler
@@ -144,6 +146,9 @@ func (p *parts) core(ctx context.Context, secretKey []byte) error {
 		Records: st.records, Live: st.live, Claim: p.registry.Claim, Record: p.recorder.Record, Now: now, Providers: providerIDs(cfg),
 	})
 	if err != nil {
+		return err
+	}
+	if err := p.signals(); err != nil {
 		return err
 	}
 	p.flow, err = authcode.New(authcode.Config{
