@@ -35,6 +35,7 @@ func checklist() []string {
 		{"ML", 4},
 		{"WL", 7},
 		{"ACT", 17},
+		{"SSF", 4},
 	} {
 		for n := range f.last {
 			ids = append(ids, fmt.Sprintf("%s-%02d", f.family, n+1))
@@ -52,7 +53,7 @@ func checklist() []string {
 
 var (
 	rowOf   = regexp.MustCompile(`(?m)^\| ((?:[A-Z][A-Z0-9]+)-[0-9]+) \| (.+) \|$`)
-	mention = regexp.MustCompile(`\b(?:TX|AT|RI|MD|IS|RAR|DP|RV|IN|CA|PAR|JB|O21|UI|OT|NEG|ML|WL|ACT)-[0-9]+\b`)
+	mention = regexp.MustCompile(`\b(?:TX|AT|RI|MD|IS|RAR|DP|RV|IN|CA|PAR|JB|O21|UI|OT|NEG|ML|WL|ACT|SSF)-[0-9]+\b`)
 )
 
 // TestEveryRequirementHasAnAnswer: each row of the checklist is a case of the suite, or a row of docs/rfc.md that says which

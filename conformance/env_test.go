@@ -245,7 +245,7 @@ func (e *env) configuration(t *testing.T, dir string, o options) obj {
 		"policies": []obj{{"file": filepath.Join(dir, "guardrails.cedar")}},
 		"trusted_issuers": []obj{{
 			"issuer": e.idp.issuer, "jwks_uri": e.idp.issuer + "/jwks", "algorithms": []string{"ES256"},
-			"types": []string{"jwt", "id_token"}, "scopes": []string{"mail.read"},
+			"types": []string{"jwt", "id_token"}, "scopes": []string{"mail.read"}, "events": obj{},
 		}},
 	}
 	if o.tls {

@@ -45,7 +45,7 @@ func given(name string) bool {
 	return found
 }
 
-var checklistID = regexp.MustCompile(`\b(TX|AT|RI|MD|IS|RAR|DP|RV|IN|CA|PAR|JB|O21|UI|OT|NEG|ML|WL|ACT)\b`)
+var checklistID = regexp.MustCompile(`\b(TX|AT|RI|MD|IS|RAR|DP|RV|IN|CA|PAR|JB|O21|UI|OT|NEG|ML|WL|ACT|SSF)\b`)
 
 // patternFor turns a -run pattern with checklist IDs into one below TestConformance.
 func patternFor(run string) string {

@@ -22,8 +22,8 @@ func names(ev token.SecurityEvent) []string {
 	return list
 }
 
-// moment is the time before which the events of a token end what a user began; known is false if none of them ends anything. It is never later
-// than the token: what a transmitter says of the future it cannot know.
+// moment is the time until which the events of a token end what a user began; known is false if none of them ends anything. Times are told in
+// seconds, and the whole second counts. It is never later than that of the token: what a transmitter says of the future it cannot know.
 func moment(ev token.SecurityEvent) (at time.Time, known bool, err error) {
 	latest := int64(0)
 	for kind, payload := range ev.Events {
@@ -46,7 +46,7 @@ func moment(ev token.SecurityEvent) (at time.Time, known bool, err error) {
 		}
 		latest = max(latest, min(happened, ev.Claims.IssuedAt))
 	}
-	return time.Unix(latest, 0).UTC(), known, nil
+	return time.Unix(latest, int64(time.Second-1)).UTC(), known, nil
 }
 
 // payloadOf is what is read of an event.

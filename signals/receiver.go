@@ -239,7 +239,7 @@ func (r *Receiver) once(ctx context.Context, ev token.SecurityEvent, act func() 
 
 const (
 	busy, done = "busy", "done"
-	busyTime   = 30 * time.Second // after which a server that took an event is taken for dead
+	busyTime   = 5 * time.Second // after which a server that took an event is taken for dead; if it is not, the event is acted upon twice, to no effect
 	doneTime   = 24 * time.Hour
 )
 

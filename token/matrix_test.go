@@ -17,7 +17,7 @@ func TestOnlyTheDiagonalPasses(t *testing.T) {
 	now := start.Unix()
 	claims := object{
 		"iss": issuer, "sub": issuer, "aud": issuer, "client_id": agentID, "iat": now, "nbf": now, "exp": now + 60, "jti": "j",
-		"htm": method, "htu": endpoint, "txn": "t", "token_introspection": object{"active": true}, "events": object{}, "nonce": "n",
+		"htm": method, "htu": endpoint, "txn": "t", "token_introspection": object{"active": true}, "events": object{"e": object{}}, "nonce": "n",
 	}
 	plain := object{"alg": token.ES256, "kid": key.KeyID()}
 	kinds := map[string]object{
@@ -64,6 +64,10 @@ func TestOnlyTheDiagonalPasses(t *testing.T) {
 		{"receipt", jwt("txn-receipt+jwt"), []string{"txn-receipt+jwt"}},
 		{"introspection answer", jwt("application/token-introspection+jwt"), []string{"token-introspection+jwt"}},
 		{"security event", jwt("secevent+jwt"), []string{"secevent+jwt"}},
+		{"security event of a transmitter", func(s string) error {
+			_, err := token.VerifySecurityEvent(t.Context(), s, token.Expect{Issuer: issuer, Keys: keys, Audience: issuer, Now: clock})
+			return err
+		}, []string{"secevent+jwt"}},
 		{"logout token", jwt("logout+jwt"), []string{"logout+jwt"}},
 	}
 	for _, place := range places {
