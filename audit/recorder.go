@@ -18,6 +18,10 @@ const (
 
 	queueLimit = 4096 // events waiting to be written; beyond it requests are refused
 	batchLimit = 128  // events in one commit
+
+	// crowdWait is how long a commit waits for company when the one before it had some. Who comes alone never waits; in a crowd a
+	// commit that is shared by more costs each of them less, and what it costs is the processor they all wait for.
+	crowdWait = time.Millisecond
 )
 
 // head is the end of the chain.
@@ -84,6 +88,9 @@ func (r *Recorder) Close() {
 func (r *Recorder) run() {
 	end := head{}
 	version := uint64(0)
+	batch := make([]entry, 0, batchLimit)
+	wait := time.NewTimer(crowdWait)
+	defer wait.Stop()
 	for {
 		var first entry
 		select {
@@ -95,7 +102,16 @@ func (r *Recorder) run() {
 				return
 			}
 		}
-		batch := r.gather(first)
+		crowd := len(batch) > 1
+		batch = r.gather(append(batch[:0], first))
+		if crowd {
+			wait.Reset(crowdWait)
+			select {
+			case <-wait.C:
+			case <-r.stop:
+			}
+			batch = r.gather(batch)
+		}
 		err := r.write(batch, &end, &version)
 		for _, en := range batch {
 			if err == nil && r.tell != nil {
@@ -107,8 +123,7 @@ func (r *Recorder) run() {
 }
 
 // gather takes what else is waiting, without waiting for it.
-func (r *Recorder) gather(first entry) []entry {
-	batch := []entry{first}
+func (r *Recorder) gather(batch []entry) []entry {
 	for len(batch) < batchLimit {
 		select {
 		case en := <-r.queue:
