@@ -49,7 +49,11 @@ func Decide(c store.Commit, m Moment, get func(name string) store.Record) (Rulin
 	r.Changes = make([]Change, 0, len(c.Writes))
 	r.Outcome.Wrote = make([]store.Record, 0, len(c.Writes))
 	for _, w := range c.Writes {
-		if err := r.write(w, store.Key{Partition: c.Partition, Name: w.Name}, m.Now, get(w.Name)); err != nil {
+		var old store.Record
+		if w.Version != 0 || w.Add != 0 { // only these depend on what there is
+			old = get(w.Name)
+		}
+		if err := r.write(w, store.Key{Partition: c.Partition, Name: w.Name}, m.Now, old); err != nil {
 			return Ruling{Outcome: store.Outcome{Seen: r.Outcome.Seen}, Last: m.Last}, err
 		}
 	}
