@@ -92,6 +92,20 @@ type claimed struct {
 	record redeemed
 }
 
+// receipt is what a resource server can show later: that it redeemed this token, when, for which request.
+type receipt struct {
+	Issuer       string `json:"iss"`
+	Audience     string `json:"aud"`
+	IssuedAt     int64  `json:"iat"`
+	Txn          string `json:"txn"`
+	TokenID      string `json:"token_jti"`
+	RedeemedAt   int64  `json:"redeemed_at"`
+	RedemptionID string `json:"redemption_id"`
+	RequestHash  string `json:"request_hash"`
+	Subject      string `json:"sub"`
+	Resource     string `json:"resource"`
+}
+
 // claim prepares the record and its receipt. Who names no redemption_id gets one that nobody will ever repeat.
 func (t *Transactions) claim(r Redemption, c token.Claims) (claimed, error) {
 	epoch, p, ok := splitJTI(c.ID)
@@ -102,9 +116,9 @@ func (t *Transactions) claim(r Redemption, c token.Claims) (claimed, error) {
 	if rec.ID == "" {
 		rec.ID = "anonymous-" + random(16)
 	}
-	payload, err := json.Marshal(map[string]any{
-		"iss": t.cfg.Issuer, "aud": rec.Server, "iat": rec.At, "txn": c.Txn, "token_jti": c.ID, "redeemed_at": rec.At,
-		"redemption_id": rec.ID, "request_hash": rec.Hash, "sub": c.Subject, "resource": c.Audience[0],
+	payload, err := json.Marshal(receipt{
+		Issuer: t.cfg.Issuer, Audience: rec.Server, IssuedAt: rec.At, Txn: c.Txn, TokenID: c.ID, RedeemedAt: rec.At,
+		RedemptionID: rec.ID, RequestHash: rec.Hash, Subject: c.Subject, Resource: c.Audience[0],
 	})
 	if err != nil {
 		return claimed{}, err
