@@ -218,3 +218,49 @@ func BenchmarkRecord(b *testing.B) {
 		}
 	})
 }
+
+// TestTheLatestAreFoundHoweverLongAgo has a ledger in which one user was there at the beginning only.
+func TestTheLatestAreFoundHoweverLongAgo(t *testing.T) {
+	t.Parallel()
+	r, l := ledgerOf(t, memory.New(time.Now))
+	for range 4 {
+		record(t, r, audit.Event{Kind: audit.KindConsent, User: "early"}, audit.Event{Kind: audit.KindAsk, User: "early"})
+	}
+	var all sync.WaitGroup
+	for range 104 {
+		all.Go(func() {
+			for range 50 {
+				if err := r.Record(t.Context(), audit.Event{Kind: audit.KindRedeem, User: "busy"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	record(t, r, audit.Event{Kind: audit.KindConsent, User: "late"})
+	for _, c := range []struct {
+		name   string
+		filter audit.Filter
+		want   []uint64
+	}{
+		{"long ago", audit.Filter{User: "early", Limit: 3}, []uint64{8, 7, 6}},
+		{"long ago, of a kind", audit.Filter{User: "early", Kind: audit.KindConsent, Limit: 3}, []uint64{7, 5, 3}},
+		{"fewer than asked for", audit.Filter{User: "early", After: 6}, []uint64{8, 7}},
+		{"of one who is busy", audit.Filter{User: "busy", Limit: 2}, []uint64{5208, 5207}},
+		{"just now", audit.Filter{User: "late"}, []uint64{5209}},
+		{"of nobody", audit.Filter{User: "nobody"}, nil},
+		{"without an index only the recent ones", audit.Filter{Kind: audit.KindConsent}, []uint64{5209}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			events, err := l.Latest(t.Context(), c.filter)
+			var got []uint64
+			for _, e := range events {
+				got = append(got, e.Seq)
+			}
+			if err != nil || fmt.Sprint(got) != fmt.Sprint(c.want) {
+				t.Errorf("events %v %v, want %v", got, err, c.want)
+			}
+		})
+	}
+}

@@ -57,26 +57,36 @@ func (l *Ledger) Events(ctx context.Context, f Filter) ([]Event, error) {
 	return found, nil
 }
 
-// recent is how far back Latest looks where no index narrows the search.
+// recent is how far back Latest looks at first, and where no index narrows the search, at all.
 const recent = 5000
 
 // Latest returns the newest matching events, newest first. Without a Txn, User or Actor it looks through the last 5000
-// events only.
+// events only; with one it looks further back, in steps that grow, until it has found enough.
 func (l *Ledger) Latest(ctx context.Context, f Filter) ([]Event, error) {
 	limit := f.Limit
 	if limit <= 0 || limit > 1000 {
 		limit = 100
 	}
-	f.Limit = 1000
-	if f.prefix() == "e/" {
-		end, err := l.end(ctx)
-		if err != nil {
-			return nil, err
+	end, err := l.end(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for back, first := uint64(recent), f.After; ; back *= 16 {
+		f.After = first
+		if end.Seq > back {
+			f.After = max(first, end.Seq-back)
 		}
-		if end.Seq > recent {
-			f.After = max(f.After, end.Seq-recent)
+		last, err := l.lastAfter(ctx, f, limit)
+		if err != nil || len(last) == limit || f.After == first || f.prefix() == "e/" {
+			slices.Reverse(last)
+			return last, err
 		}
 	}
+}
+
+// lastAfter are the last events of those that match.
+func (l *Ledger) lastAfter(ctx context.Context, f Filter, limit int) ([]Event, error) {
+	f.Limit = 1000
 	var last []Event
 	for {
 		events, err := l.Events(ctx, f)
@@ -84,16 +94,12 @@ func (l *Ledger) Latest(ctx context.Context, f Filter) ([]Event, error) {
 			return nil, err
 		}
 		last = append(last, events...)
-		if len(last) > limit {
-			last = last[len(last)-limit:]
-		}
+		last = last[max(0, len(last)-limit):]
 		if len(events) < f.Limit {
-			break
+			return last, nil
 		}
 		f.After = events[len(events)-1].Seq
 	}
-	slices.Reverse(last)
-	return last, nil
 }
 
 // Verify walks the whole chain and returns how many events it holds, or the first one that does not fit.
