@@ -18,17 +18,10 @@ import (
 const typeAccess = "at+jwt" // RFC 9068 section 2.1
 
 // Issuer signs the tokens of one issuer.
-type Issuer struct {
-	iss string
-	own *Verifier
-}
+type Issuer struct{ iss string }
 
 // NewIssuer makes the Issuer of an issuer identifier.
 func NewIssuer(iss string) *Issuer { return &Issuer{iss: iss} }
-
-// KnownTo lets a Verifier know the access tokens that are signed from here on, so that it need not verify the signature of
-// what this process has just signed. Everything else it looks at as ever. It is called before the first Sign.
-func (i *Issuer) KnownTo(v *Verifier) { i.own = v }
 
 // Sign makes an access token of complete claims: RFC 9068. It refuses those that no Verifier would accept.
 func (i *Issuer) Sign(c Claims, key *SigningKey) (string, error) {
@@ -45,11 +38,7 @@ func (i *Issuer) Sign(c Claims, key *SigningKey) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("sign claims: %w", err)
 	}
-	compact, err := key.sign(key.head, payload)
-	if err == nil && i.own != nil {
-		i.own.know(compact, key.public)
-	}
-	return compact, err
+	return key.sign(key.head, payload)
 }
 
 // marshal writes JSON without escapes for HTML, so that a chain of actors stays as it was received, byte for byte.

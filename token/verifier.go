@@ -28,8 +28,8 @@ type VerifierConfig struct {
 	Leeway time.Duration
 }
 
-// Verifier checks access tokens of one issuer. It remembers a bounded number of tokens whose signature it has verified (see also
-// [Issuer.KnownTo]), so that a token that comes again costs a hash; its key must still be there and its times are looked at every time.
+// Verifier checks access tokens of one issuer. It remembers a bounded number of tokens whose signature it has verified, so that
+// a token that comes again costs a hash; its key must still be there and its times are looked at every time.
 type Verifier struct {
 	cfg  VerifierConfig
 	seen remembered
@@ -68,14 +68,13 @@ func (v *Verifier) Verify(ctx context.Context, s string) (Verified, error) {
 
 // signed gives claims whose signature, type and issuer were checked, now or when the token was last seen.
 func (v *Verifier) signed(ctx context.Context, s string, sum [sha256.Size]byte) (Verified, error) {
-	known, ok := v.seen.get(sum)
-	if ok {
-		key, err := v.cfg.Keys.Key(ctx, known.by.ID)
+	if got, ok := v.seen.get(sum); ok {
+		key, err := v.cfg.Keys.Key(ctx, got.verified.key)
 		if err != nil {
 			return Verified{}, err
 		}
-		if ok = key.Alg == known.by.Alg && sameKey(key.Key, known.by.Key); ok && known.verified != nil {
-			return *known.verified, nil
+		if key.Alg == got.by.Alg && sameKey(key.Key, got.by.Key) {
+			return got.verified, nil
 		}
 	}
 	c, err := parse(s)
@@ -85,10 +84,8 @@ func (v *Verifier) signed(ctx context.Context, s string, sum [sha256.Size]byte) 
 	if err := c.head.meets(v.need); err != nil {
 		return Verified{}, err
 	}
-	var key PublicKey
-	if ok {
-		key = known.by
-	} else if key, err = c.verifyBy(ctx, v.cfg.Keys); err != nil {
+	key, err := c.verifyBy(ctx, v.cfg.Keys)
+	if err != nil {
 		return Verified{}, err
 	}
 	got := Verified{key: key.ID, sum: sum}
@@ -101,13 +98,8 @@ func (v *Verifier) signed(ctx context.Context, s string, sum [sha256.Size]byte) 
 	if err := got.claims.complete(); err != nil {
 		return Verified{}, err
 	}
-	v.seen.put(sum, &remember{verified: &got, by: key})
+	v.seen.put(sum, &remember{verified: got, by: key})
 	return got, nil
-}
-
-// know is told of a token that a key of ours has just signed.
-func (v *Verifier) know(compact string, by PublicKey) {
-	v.seen.put(sha256.Sum256([]byte(compact)), &remember{by: by})
 }
 
 const rememberedLimit = 4096
@@ -119,10 +111,9 @@ type remembered struct {
 	old   map[[sha256.Size]byte]*remember
 }
 
-// remember is a token whose signature is good: we have verified it, or made it and not looked at it since.
 type remember struct {
+	verified Verified
 	by       PublicKey
-	verified *Verified
 }
 
 func (r *remembered) get(sum [sha256.Size]byte) (*remember, bool) {

@@ -105,7 +105,6 @@ func (w *World) Start() {
 	w.Keys = must(keys.Open(ctx, keys.Config{Records: w.Records, Default: token.ES256, Now: w.Now, Overlap: time.Hour}))(w.tb)
 	w.Signer = token.NewIssuer(Issuer)
 	w.Verifier = must(token.NewVerifier(token.VerifierConfig{Issuer: Issuer, Keys: w.Keys, Now: w.Now, Leeway: 5 * time.Second}))(w.tb)
-	w.Signer.KnownTo(w.Verifier)
 	w.Details = must(details.New(nil))(w.tb)
 	w.Consents = consent.NewBook(consent.BookConfig{
 		Records: w.Records, Live: w.Live, Mirror: w.Mirror, Record: w.Recorder.Record, Now: w.Now,

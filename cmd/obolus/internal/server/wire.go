@@ -129,7 +129,6 @@ func (p *parts) core(ctx context.Context, secretKey []byte) error {
 	if err := p.trust(ctx, secretKey); err != nil {
 		return err
 	}
-	signer.KnownTo(p.verifier)
 	p.consents = consent.NewBook(consent.BookConfig{
 		Records: st.records, Live: st.live, Mirror: st.mirror, Record: p.recorder.Record, Now: now,
 		InteractionLifetime: time.Duration(cfg.Consent.InteractionLifetime), MaxLifetime: time.Duration(cfg.Consent.MaxLifetime),
