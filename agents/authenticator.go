@@ -175,6 +175,7 @@ func Once(kind, id string, ttl time.Duration) store.Commit {
 		Partition: "once/" + kind + "/" + token.Hash(id),
 		If:        []store.Condition{{Name: "spent", Is: store.Absent}},
 		Writes:    []store.Write{{Name: "spent", Value: []byte("1"), TTL: max(ttl, time.Second)}},
+		Spends:    true,
 	}
 }
 

@@ -1,10 +1,12 @@
 package conformance_test
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -162,4 +164,52 @@ func otFailover(c *check) {
 		p.want(openName.but().node(n+1).do(), http.StatusBadRequest, "transaction_indeterminate")
 	}
 	p.first(p.rs1, p.ok(p.baselineAgain(x).do()).token())
+}
+
+// TestNoReplicaConfirms: where replicas must confirm what is spent and none does, nothing is acknowledged; when one is back the same
+// calls have their answers.
+func TestNoReplicaConfirms(t *testing.T) {
+	t.Parallel()
+	s := postgresAnd(t, "sentinel", func(t *testing.T) (string, *fleet) {
+		t.Helper()
+		url, f := watched(t)
+		return url + "&read_timeout=5s&replicas=1&replicas_timeout=1500ms", f
+	})
+	c := &check{t, s.start(t, nil)}
+	agent := c.agent()
+	y := c.foreign(c.agent(), c.idp.token(c.env, "alice", "files.read")).at(files, "files.read")
+	c.allow(c.person("alice"), y, limits{})
+	token := c.ok(y.do()).token()
+	session := c.ok(c.allowed("alice", c.te(c.agent(), c.userToken("alice")).at(notes, "notes.read")).do()).token()
+	x := c.baseline()
+	id := nonce()
+	c.redis.replicas[0].Pause()
+	var wg sync.WaitGroup
+	for what, r := range map[string]call{
+		"redemption": c.redeem(nil, token, id).ready(), "exchange": x.ready(),
+		"stop": {method: http.MethodPost, path: "/admin/v1/agents/" + agent.id + "/suspend", header: http.Header{"Authorization": {"Bearer " + c.operator}}},
+	} {
+		wg.Go(func() {
+			a, err := c.send(context.WithoutCancel(t.Context()), r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.unavailable(what, a)
+		})
+	}
+	wg.Wait()
+	c.redis.replicas[0].Resume()
+	if c.redis.masters[0].Replicas() != 1 {
+		c.eventually(10*time.Second, "the replica", func() bool { return c.redis.masters[0].Replicas() == 1 })
+	}
+	c.recovers(x)
+	if a := c.ok(c.redeem(nil, token, id).do()); a.str("redemption") != "repeat" {
+		t.Errorf("the same redemption again is %q", a.str("redemption"))
+	}
+	c.want(c.redeem(nil, token, nonce()).do(), 409, "already_redeemed")
+	c.suspended(agent)
+	if !c.active(c.rs1, session) {
+		t.Error("a session token is not active")
+	}
 }

@@ -100,6 +100,7 @@ func (m *Mirror) Copies(out Outcome) []Commit {
 	commits := make([]Commit, len(out.Wrote))
 	for i, rec := range out.Wrote {
 		commits[i] = m.copyOf(rec, changeTTL)
+		commits[i].Spends = true // it may be a stop
 	}
 	return commits
 }

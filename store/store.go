@@ -83,6 +83,9 @@ type Commit struct {
 	Writes    []Write
 	// NotAfter, when set, refuses the commit once the store's clock has passed it (millisecond precision).
 	NotAfter time.Time
+	// Spends marks what uses something up or takes it back, and must not be acknowledged by a server that stands alone: an
+	// engine that is told to has replicas confirm it before it answers, whether it was applied or refused.
+	Spends bool
 }
 
 // Outcome tells how a commit went. A refused commit is an answer, not an error.

@@ -172,7 +172,7 @@ func (t *Transactions) tryClaim(ctx context.Context, cl claimed, server settled,
 		reads = append(reads, src)
 	}
 	batch := store.Batch{Reads: reads, Commits: []store.Commit{{
-		Partition: cl.path.partition(), If: conds, NotAfter: end,
+		Partition: cl.path.partition(), If: conds, NotAfter: end, Spends: true,
 		Writes: []store.Write{{
 			Name: cl.path.redeemedName(), Value: cl.record.json(), TTL: max(end.Sub(t.cfg.Now()), 0) + t.cfg.Retention,
 		}},

@@ -111,7 +111,7 @@ func (t *Transactions) stopPath(ctx context.Context, p path, jti string) error {
 	if jti != "" {
 		writes = append(writes, store.Write{Name: p.issuedName(jti), Delete: true})
 	}
-	_, err := store.Apply(ctx, t.cfg.Live, store.Commit{Partition: p.partition(), Writes: writes})
+	_, err := store.Apply(ctx, t.cfg.Live, store.Commit{Partition: p.partition(), Writes: writes, Spends: true})
 	return unavailable(err)
 }
 

@@ -206,6 +206,7 @@ func (f *Flow) put(ctx context.Context, rec store.Record, code issued, notAfter 
 		If:        []store.Condition{{Name: codeName, Is: store.AtVersion, Version: rec.Version}},
 		Writes:    []store.Write{{Name: codeName, Value: code.json(), TTL: f.cfg.Remember}},
 		NotAfter:  notAfter,
+		Spends:    true,
 	})
 	if err != nil {
 		return out, unavailable(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -16,13 +17,13 @@ import (
 func (e *Engine) inspect(ctx context.Context) error {
 	switch c := e.client.(type) {
 	case *redis.Client:
-		warnings, err := inspect(ctx, c)
+		warnings, err := e.inspectOne(ctx, c)
 		e.warnings = warnings
 		return err
 	case *redis.ClusterClient:
 		var mu sync.Mutex
 		err := c.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-			warnings, err := inspect(ctx, c)
+			warnings, err := e.inspectOne(ctx, c)
 			mu.Lock()
 			defer mu.Unlock()
 			e.warnings = append(e.warnings, warnings...)
@@ -42,11 +43,12 @@ func (e *Engine) inspect(ctx context.Context) error {
 // errUnfit is a Redis that is there and cannot serve.
 var errUnfit = errors.New("redis is unfit")
 
-// inspect refuses a server that is too old, or that evicts: a record that says that a token was spent must not go before
+// inspectOne refuses a server that is too old, or that evicts: a record that says that a token was spent must not go before
 // the one that says that it may be.
-func inspect(ctx context.Context, c *redis.Client) (warnings []string, err error) {
+func (e *Engine) inspectOne(ctx context.Context, c *redis.Client) (warnings []string, err error) {
 	pipe := c.Pipeline()
-	server, memory, replication := pipe.Info(ctx, "server"), pipe.Info(ctx, "memory"), pipe.Info(ctx, "replication")
+	server, memory := pipe.Info(ctx, "server"), pipe.Info(ctx, "memory")
+	replication, persistence := pipe.Info(ctx, "replication"), pipe.Info(ctx, "persistence")
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, unavailable(err)
 	}
@@ -64,8 +66,26 @@ func inspect(ctx context.Context, c *redis.Client) (warnings []string, err error
 		}
 		warnings = append(warnings, fmt.Sprintf("redis has maxmemory-policy %s, which drops records once maxmemory is set: set it to noeviction", policy))
 	}
-	if field(replication.Val(), "connected_slaves") != "0" && field(replication.Val(), "min_slaves_good_slaves") == "" {
+	return append(warnings, e.copies(ctx, c, replication.Val(), persistence.Val())...), nil
+}
+
+// copies says what is weak about the replicas of a server. Nothing on disk matters where there are some: a master that comes
+// back empty before it is missed empties them too.
+func (e *Engine) copies(ctx context.Context, c *redis.Client, replication, persistence string) (warnings []string) {
+	online := strings.Count(replication, "state=online")
+	if online < e.replicas.least {
+		warnings = append(warnings, fmt.Sprintf(
+			"redis has %d replicas in step and %d must confirm: until there are as many nothing is redeemed, exchanged or stopped", online, e.replicas.least))
+	}
+	if field(replication, "connected_slaves") == "0" {
+		return warnings
+	}
+	if field(replication, "min_slaves_good_slaves") == "" {
 		warnings = append(warnings, "redis has replicas and min-replicas-to-write 0: a master that was cut off from them goes on answering")
 	}
-	return warnings, nil
+	saves := c.ConfigGet(ctx, "save").Val() // the account may not be allowed to ask
+	if points, known := saves["save"]; known && points == "" && field(persistence, "aof_enabled") == "0" {
+		warnings = append(warnings, "redis has replicas and keeps nothing on disk: a master that starts again comes back empty and empties them too: set appendonly yes")
+	}
+	return warnings
 }

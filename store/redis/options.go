@@ -2,9 +2,12 @@ package redis
 
 import (
 	"cmp"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -27,41 +30,115 @@ const (
 
 var errURL = errors.New("redis url is none of redis://, rediss://, redis+sentinel://host,host/db?master=name, redis+cluster://host,host")
 
+// target is what a URL says: how to connect, and what is wanted of replicas.
+type target struct {
+	*redis.UniversalOptions
+	replicas replicas
+}
+
 // parse turns a URL into client options. Its errors never quote the URL, which may hold a password.
-func parse(address string) (*redis.UniversalOptions, error) {
+func parse(address string) (target, error) {
 	scheme, rest, ok := strings.Cut(address, "://")
 	transport, kind, _ := strings.Cut(scheme, "+")
 	if !ok || transport != "redis" && transport != "rediss" || kind != "" && kind != "sentinel" && kind != "cluster" {
-		return nil, errURL
+		return target{}, errURL
 	}
 	single, hosts := split(rest)
 	u, err := url.Parse(transport + "://" + single)
 	if err != nil {
-		return nil, errURL
+		return target{}, errURL
 	}
 	q := u.Query()
-	if q.Has("max_retries") {
-		return nil, errors.New("redis url: max_retries cannot be set, because a commit is never repeated")
+	if err := refused(q); err != nil {
+		return target{}, err
 	}
-	master, sentinelUser, sentinelPassword := q.Get("master"), q.Get("sentinel_username"), q.Get("sentinel_password")
-	for _, ours := range []string{"master", "sentinel_username", "sentinel_password"} {
-		if kind == "sentinel" {
-			q.Del(ours)
-		}
-	}
+	ours := take(q, kind)
 	u.RawQuery = q.Encode()
 	o, err := redis.ParseURL(u.String())
 	if err != nil {
-		return nil, fmt.Errorf("redis url: %w", reason(err))
+		return target{}, fmt.Errorf("redis url: %w", reason(err))
 	}
-	out := universal(o)
+	t := target{UniversalOptions: universal(o)}
 	switch kind {
 	case "sentinel":
-		out.MasterName, out.SentinelUsername, out.SentinelPassword = master, sentinelUser, sentinelPassword
+		t.MasterName, t.SentinelUsername, t.SentinelPassword = ours["master"], ours["sentinel_username"], ours["sentinel_password"]
 	case "cluster":
-		out.IsClusterMode = true
+		t.IsClusterMode = true
 	}
-	return out, several(out, kind, append([]string{o.Addr}, hosts...))
+	if err := several(t.UniversalOptions, kind, append([]string{o.Addr}, hosts...)); err != nil {
+		return target{}, err
+	}
+	if err := secure(t.TLSConfig, ours); err != nil {
+		return target{}, err
+	}
+	t.replicas, err = wanted(ours, t.ReadTimeout)
+	return t, err
+}
+
+// refused refuses what the client library would take and this engine must not.
+func refused(q url.Values) error {
+	switch {
+	case q.Has("max_retries"):
+		return errors.New("redis url: max_retries cannot be set, because a commit is never repeated")
+	case q.Has("skip_verify"):
+		return errors.New("redis url: skip_verify cannot be set: name the certificate of the authority in ca_file")
+	}
+	for name, values := range q {
+		if len(values) > 1 {
+			return fmt.Errorf("redis url: %s is there twice", name)
+		}
+	}
+	return nil
+}
+
+// take takes the parameters out of a query that the client library does not know.
+func take(q url.Values, kind string) map[string]string {
+	names := []string{"ca_file", "cert_file", "key_file", "server_name", "replicas", "replicas_timeout"}
+	if kind == "sentinel" {
+		names = append(names, "master", "sentinel_username", "sentinel_password")
+	}
+	ours := map[string]string{}
+	for _, name := range names {
+		if q.Has(name) {
+			ours[name] = q.Get(name)
+			q.Del(name)
+		}
+	}
+	return ours
+}
+
+// secure sets whom the servers are known by, and what this side shows. Files are read once.
+func secure(c *tls.Config, ours map[string]string) error {
+	for _, name := range []string{"ca_file", "cert_file", "key_file", "server_name"} {
+		if _, set := ours[name]; set && c == nil {
+			return fmt.Errorf("redis url: %s wants rediss://", name)
+		}
+	}
+	if name := ours["server_name"]; name != "" {
+		c.ServerName = name
+	}
+	if file := ours["ca_file"]; file != "" {
+		data, err := os.ReadFile(file) //nolint:gosec // the operator says which file
+		if err != nil {
+			return fmt.Errorf("redis url: ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(data) {
+			return fmt.Errorf("redis url: ca_file: %s has no certificate in PEM", file)
+		}
+	}
+	if (ours["cert_file"] == "") != (ours["key_file"] == "") {
+		return errors.New("redis url: cert_file and key_file go together")
+	}
+	if ours["cert_file"] == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(ours["cert_file"], ours["key_file"])
+	if err != nil {
+		return fmt.Errorf("redis url: cert_file and key_file: %w", err)
+	}
+	c.Certificates = []tls.Certificate{pair}
+	return nil
 }
 
 // several sets the addresses and checks what goes with them.

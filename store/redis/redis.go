@@ -2,11 +2,13 @@
 // Cluster. Commits are scripts, a partition is a hash tag, and a batch is one pipeline.
 //
 // It keeps what Redis keeps. A Redis that may evict records is refused; continuity.go says which losses are noticed, and
-// Warnings which setting lets one pass. Nothing waits for replicas: a failover is noticed, and opens a new epoch.
+// Warnings which setting lets one pass. A failover is noticed, and opens a new epoch; replicas.go says what it is good for to
+// wait for replicas all the same.
 //
 // The account needs the commands get, getex, getrange, set, del, incrby, persist, pexpireat, zadd, zcard, zrem, zrangebylex,
 // zrangebyscore, zrevrange, publish, subscribe, unsubscribe, evalsha, script|load, info, time, ping and, with a Cluster,
-// cluster|slots, on the keys and channels that start with the prefix.
+// cluster|slots, with replicas to wait for, wait, on the keys and channels that start with the prefix. With config|get it is
+// also told when a server keeps nothing on disk.
 package redis
 
 import (
@@ -32,12 +34,14 @@ type Engine struct {
 	prefix   string
 	listener *listener
 	fence    continuity
+	replicas replicas
 	warnings []string
 	closed   atomic.Bool
 }
 
 // Open connects to the Redis that the URL names: redis:// and rediss:// for one, redis+sentinel://host,host/db?master=name,
-// redis+cluster://host,host. Timeouts, pool sizes and the like are parameters of the URL as in go-redis.
+// redis+cluster://host,host. Timeouts, pool sizes and the like are parameters of the URL as in go-redis. Those of this package
+// are ca_file, cert_file, key_file and server_name for TLS, and replicas and replicas_timeout.
 //
 // A call ends at its context's deadline. A context that is cancelled earlier is noticed before and after a round trip,
 // which the read timeout (a second) bounds.
@@ -53,9 +57,9 @@ func Open(ctx context.Context, address string, o Options) (*Engine, error) {
 		return nil, errors.New("redis prefix must not have braces")
 	}
 	silent.Do(func() { redis.SetLogger(mute{}) })
-	e := &Engine{prefix: o.Prefix}
+	e := &Engine{prefix: o.Prefix, replicas: opts.replicas}
 	opts.OnConnect = e.greet
-	e.client = redis.NewUniversalClient(opts)
+	e.client = redis.NewUniversalClient(opts.UniversalOptions)
 	e.listener = newListener(e.client)
 	for _, hook := range o.Hooks {
 		e.client.AddHook(hook)
@@ -116,7 +120,11 @@ func (e *Engine) do(ctx context.Context, b store.Batch) (store.Results, error) {
 	if known != nil && (p.broken() || e.fence.strangers.Load() != known.strangers) {
 		return store.Results{}, store.ErrFence
 	}
-	return p.results(b)
+	res, err := p.results(b)
+	if err != nil {
+		return store.Results{}, err
+	}
+	return res, e.confirm(ctx, b, known)
 }
 
 // List runs through the index of the partition.

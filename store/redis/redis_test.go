@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -470,6 +472,12 @@ func TestURLs(t *testing.T) {
 		{"redis://:secret@" + s.Addr + "?unknown=1", "unexpected option: unknown"},
 		{"redis://:secret@" + s.Addr + "?max_retries=3", "never repeated"},
 		{"redis://:secret@" + s.Addr + ",other:1", "more than one host"},
+		{"redis://:secret@" + s.Addr + "?ca_file=ca.pem", "ca_file wants rediss://"},
+		{"rediss://:secret@" + s.Addr + "?skip_verify=true", "skip_verify cannot be set"},
+		{"rediss://:secret@" + s.Addr + "?ca_file=/nowhere/ca.pem", "/nowhere/ca.pem"},
+		{"rediss://:secret@" + s.Addr + "?ca_file=redis_test.go", "has no certificate in PEM"},
+		{"rediss://:secret@" + s.Addr + "?cert_file=a", "go together"},
+		{"rediss://:secret@" + s.Addr + "?cert_file=a&key_file=b", "cert_file and key_file: "},
 		{"redis+sentinel://:secret@" + s.Addr, "needs ?master=name"},
 		{"redis+cluster://:secret@" + s.Addr + "/1", "no numbered databases"},
 	} {
@@ -518,30 +526,11 @@ func TestARedisThatEvictsIsRefused(t *testing.T) {
 	}
 }
 
-func TestAMasterThatMayBeLeftBehindIsTold(t *testing.T) {
-	t.Parallel()
-	master, _ := pair(t)
-	if w := open(t, master.URL, redis.Options{}).Warnings(); len(w) != 1 || !strings.Contains(w[0], "min-replicas-to-write") {
-		t.Errorf("got %q", w)
-	}
-	client(t, master).ConfigSet(t.Context(), "min-replicas-to-write", "1")
-	if w := open(t, master.URL, redis.Options{}).Warnings(); len(w) != 0 {
-		t.Errorf("got %q", w)
-	}
-}
-
-// TestAnAccountWithNoMoreThanItNeeds has the commands that the package comment names.
+// TestAnAccountWithNoMoreThanItNeeds has the commands that are documented.
 func TestAnAccountWithNoMoreThanItNeeds(t *testing.T) {
 	t.Parallel()
 	s := servers.StartRedis(t)
-	rule := []any{"acl", "setuser", "obolus", "on", ">secret", "resetkeys", "~obolus:*", "resetchannels", "&obolus:*", "-@all"}
-	for command := range strings.FieldsSeq("get getex getrange set del incrby persist pexpireat zadd zcard zrem zrangebylex" +
-		" zrangebyscore zrevrange publish subscribe unsubscribe evalsha script|load info time ping") {
-		rule = append(rule, "+"+command)
-	}
-	if err := client(t, s).Do(t.Context(), rule...).Err(); err != nil {
-		t.Fatal(err)
-	}
+	account(t, s)
 	e := open(t, "redis://obolus:secret@"+s.Addr, redis.Options{})
 	fence, err := e.Fence(t.Context())
 	if err != nil {
@@ -587,6 +576,93 @@ func TestAnAccountWithNoMoreThanItNeeds(t *testing.T) {
 	cancel()
 	if _, err := e.Watch(t.Context(), "q"); err != nil {
 		t.Error(err)
+	}
+}
+
+// account makes an account by the command of docs/operations.md, which may do more if it is named.
+func account(t *testing.T, s *servers.RedisServer, more ...string) {
+	t.Helper()
+	doc, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, command, _ := strings.Cut(string(doc), "\nACL SETUSER ")
+	command, _, _ = strings.Cut(command, "\n```")
+	rule := []any{"acl", "setuser"}
+	for word := range strings.FieldsSeq(strings.Replace(command, ">PASSWORD", ">secret", 1)) {
+		rule = append(rule, word)
+	}
+	for _, word := range more {
+		rule = append(rule, "+"+word)
+	}
+	if err := client(t, s).Do(t.Context(), rule...).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An account needs one more command where replicas confirm, and one more on a Cluster.
+func TestAccountsForMore(t *testing.T) {
+	t.Parallel()
+	master, _ := pair(t)
+	_, nodes := servers.Cluster(t, 1, 1)
+	for _, tc := range []struct {
+		name, url string
+		server    *servers.RedisServer
+		command   string
+	}{
+		{"replicas", "redis://obolus:secret@" + master.Addr + "?read_timeout=5s&replicas=1&replicas_timeout=4s", master, "wait"},
+		{"cluster", "redis+cluster://obolus:secret@" + nodes[0].Addr, nodes[0], "cluster|slots"},
+	} {
+		for _, granted := range []bool{false, true} {
+			account(t, tc.server)
+			if granted {
+				account(t, tc.server, tc.command)
+			}
+			var fence string
+			e, err := redis.Open(t.Context(), tc.url, redis.Options{})
+			if err == nil {
+				defer e.Close()
+				fence, err = e.Fence(t.Context())
+			}
+			if err == nil {
+				_, err = e.Do(t.Context(), store.Batch{Fence: fence, Commits: []store.Commit{spend(1)}})
+			}
+			if granted != (err == nil) || err != nil && !strings.Contains(err.Error(), "NOPERM") {
+				t.Errorf("%s, granted %v: %v", tc.name, granted, err)
+			}
+		}
+	}
+}
+
+// The pool is as large as the URL says, and a call waits no longer for a place in it than the URL says.
+func TestThePool(t *testing.T) {
+	t.Parallel()
+	s := servers.StartRedis(t)
+	e := open(t, s.URL+"?pool_size=2&max_active_conns=2&pool_timeout=50ms&read_timeout=5s&client_name=pool", redis.Options{})
+	s.Pause()
+	var all sync.WaitGroup
+	var refused atomic.Int32
+	for range 10 {
+		all.Go(func() {
+			began := time.Now()
+			_, err := e.Do(t.Context(), store.Batch{Commits: []store.Commit{commit(1, false)}})
+			if err == nil {
+				return
+			}
+			refused.Add(1)
+			if took := time.Since(began); !errors.Is(err, store.ErrUnavailable) || took > 2*time.Second {
+				t.Errorf("after %s: %v", took, err)
+			}
+		})
+	}
+	time.Sleep(500 * time.Millisecond)
+	s.Resume()
+	all.Wait()
+	if n := refused.Load(); n != 8 {
+		t.Errorf("%d of 10 were refused, with two places", n)
+	}
+	if n := strings.Count(client(t, s).ClientList(t.Context()).Val(), "name=pool"); n != 2 {
+		t.Errorf("%d connections", n)
 	}
 }
 

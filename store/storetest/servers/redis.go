@@ -222,9 +222,15 @@ func (s *RedisServer) whole(masters, nodes int) error {
 // Sentinel starts a Sentinel that watches the server as "obolus" and returns the URL to reach the server through it.
 func (s *RedisServer) Sentinel() string {
 	s.t.Helper()
+	return s.SentinelAt(s.Addr)
+}
+
+// SentinelAt is Sentinel for a server that is to be watched at another of its addresses, with more arguments if there are any.
+func (s *RedisServer) SentinelAt(addr string, extraArgs ...string) string {
+	s.t.Helper()
 	config := s.t.TempDir() + "/sentinel.conf"
 	text := fmt.Sprintf("sentinel monitor obolus %s 1\nsentinel down-after-milliseconds obolus 500\nsentinel failover-timeout obolus 3000\n",
-		strings.Replace(s.Addr, ":", " ", 1))
+		strings.Replace(addr, ":", " ", 1))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
@@ -233,7 +239,7 @@ func (s *RedisServer) Sentinel() string {
 		s.t.Fatal(err)
 	}
 	watch := &RedisServer{t: s.t, Addr: fmt.Sprint("127.0.0.1:", port)}
-	watch.args = []string{s.args[0], config, "--sentinel", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", s.t.TempDir()}
+	watch.args = append([]string{s.args[0], config, "--sentinel", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", s.t.TempDir()}, extraArgs...)
 	if err := watch.launch(); err != nil {
 		s.t.Fatal(err)
 	}

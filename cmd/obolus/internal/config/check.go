@@ -156,6 +156,8 @@ func (c *checker) stores() {
 		}
 	case "postgres", "postgresql":
 		c.storeURL("records", c.cfg.Records)
+	case "redis", "rediss", "redis+sentinel", "redis+cluster":
+		c.bad("records", "is a Redis, which may lose what it acknowledged: records want bolt: or postgres://")
 	default:
 		c.bad("records", "begins with neither bolt: nor postgres://")
 	}

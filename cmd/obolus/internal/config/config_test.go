@@ -221,6 +221,7 @@ func TestMistakes(t *testing.T) {
 		{"a loud issuer", "issuer: https://Obolus.example.com\n", `obolus.yaml:1: issuer: write the host in lower case`},
 		{"no issuer at all", "issuer: obolus\n", `obolus.yaml:1: issuer: "obolus" is no URL such as https://obolus.example.com`},
 		{"unknown records", "records: mysql://x\n", `obolus.yaml:1: records: begins with neither bolt: nor postgres://`},
+		{"records in a Redis", "records: redis://127.0.0.1\n", `obolus.yaml:1: records: is a Redis, which may lose what it acknowledged: records want bolt: or postgres://`},
 		{"records without a file", "records: 'bolt:'\n", `obolus.yaml:1: records: bolt: wants the path of a file after it`},
 		{"unknown live store", "live: memcached://x\n", `obolus.yaml:1: live: begins with none of memory:, redis://, rediss://, redis+sentinel://, redis+cluster://`},
 		{"half a certificate", "tls: {cert: cert.pem}\n", "obolus.yaml:1: tls: cert and key are set together or not at all\nobolus.yaml:1: tls.cert: the file DIR/cert.pem cannot be read"},
