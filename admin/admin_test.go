@@ -326,6 +326,81 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// Agents are found by what is said of them.
+func TestAgentsAreFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for id, more := range map[string]string{
+		"a": `"owner":"Team A","labels":{"tier":"gold","env":"prod"},"delegates_to":["b","ghost"]`,
+		"b": `"owner":"Team A","labels":{"tier":"silver"},"purpose":"Files invoices","delegates_to":["c"]`,
+		"c": `"owner":"Team B","model":"clockwork","expires":"2020-01-01T00:00:00Z","delegates_to":["b"]`,
+		"d": `"owner":"Team B","recertify":"2020-01-01T00:00:00Z"`,
+		"e": `"recertify":"2999-01-01T00:00:00Z"`,
+		"f": `"recertify":"2020-01-01T00:00:00Z","state":"retired"`,
+	} {
+		w.want(201, "PUT", "/agents/"+id, strings.Replace(strings.Replace(anAgent, "Mailer", "Mailer "+strings.ToUpper(id), 1), "{", "{"+more+",", 1))
+	}
+	for query, want := range map[string]string{
+		"owner=Team+A": "ab", "owner=team+a": "", "label=tier": "ab", "label=tier%3Dgold": "a", "label=tier%3D": "", "label=ghost": "", "due=true": "cd", "due=false": "abcdef",
+		"q=invoices": "b", "q=clockwork": "c", "q=env%3Dprod": "a", "q=team+b&due=true": "cd", "owner=Team+B&state=active&label=tier": "",
+	} {
+		var page admin.AgentList
+		if err := json.Unmarshal(w.want(200, "GET", "/agents?"+query, "").body, &page); err != nil {
+			t.Fatal(err)
+		}
+		found := ""
+		for _, a := range page.Agents {
+			found += a.ID
+		}
+		if found != want {
+			t.Errorf("%s: %q, want %q", query, found, want)
+		}
+	}
+	for id, want := range map[string]string{
+		"a": `{"agent":"a","from":[],"hands":[{"from":"a","to":"b"},{"from":"a","to":"ghost"},{"from":"b","to":"c"},{"from":"c","to":"b"}]}`,
+		"b": `{"agent":"b","from":["a","c"],"hands":[{"from":"b","to":"c"},{"from":"c","to":"b"}]}`,
+		"e": `{"agent":"e","from":[],"hands":[]}`,
+	} {
+		if got := string(w.want(200, "GET", "/agents/"+id+"/delegations", "").body); got != want {
+			t.Errorf("around %s: %s, want %s", id, got, want)
+		}
+	}
+	w.want(404, "GET", "/agents/ghost/delegations", "")
+}
+
+// What is said of an agent is held to sizes and forms, and what it may get to what there is.
+func TestRegistrationsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	long := strings.Repeat("x", 2001)
+	for name, c := range map[string]struct{ more, says string }{
+		"a long description":     {`"description":"` + long + `"`, "description"},
+		"a long purpose":         {`"purpose":"` + long + `"`, "purpose"},
+		"a long owner":           {`"owner":"` + long + `"`, "owner"},
+		"a homepage of a script": {`"homepage":"javascript:alert(1)"`, "homepage"},
+		"a homepage with a user": {`"homepage":"https://good.example@evil.example/"`, "homepage"},
+		"a label with =":         {`"labels":{"a=b":"c"}`, "label"},
+		"a long label":           {`"labels":{"a":"` + long + `"}`, "label"},
+		"hands on to itself":     {`"delegates_to":["x"]`, "itself"},
+		"no such type":           {`"ceiling":{"resources":[],"scopes":[],"details_types":["nonsense"]}`, "nonsense"},
+		"details that are none":  {`"ceiling":{"resources":[],"scopes":[],"authorization_details":[{"type":"payment"}]}`, "ceiling.authorization_details"},
+		"a rate below zero":      {`"ceiling":{"resources":[],"scopes":[],"rate":-1}`, "below zero"},
+		"nobody to tell by":      {`"auth":"spiffe_jwt","spiffe_id":"spiffe://example.org/x"`, "nobody knows the trust domain"},
+	} {
+		body := `{"name":"X",` + c.more
+		if !strings.Contains(c.more, "spiffe") {
+			body += `,"jwks":` + jwks
+		}
+		if !strings.Contains(c.more, "ceiling") {
+			body += `,"ceiling":{"resources":[],"scopes":[]}`
+		}
+		if a := w.request("PUT", "/agents/x", body+"}"); a.status != 422 || !strings.Contains(string(a.body), c.says) {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	w.want(404, "GET", "/agents/x", "")
+}
+
 func TestEventsSince(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"obolus/agents"
 	"obolus/audit"
@@ -15,12 +17,19 @@ func (s *Server) agentRoutes() []route {
 	return []route{
 		{
 			method: http.MethodGet, path: "/agents", name: "listAgents", about: "Agents in the order of their ids.",
-			query: paged(parameter{
-				name: "state", about: "only those in this state", enum: []string{"proposed", "active", "suspended", "retired"},
-			}),
+			query: paged(
+				parameter{name: "state", about: "only those in this state", enum: []string{"proposed", "active", "suspended", "retired"}},
+				parameter{name: "owner", about: "only those of this owner"},
+				parameter{name: "label", about: "only those with this label: NAME or NAME=VALUE"},
+				parameter{name: "due", about: "true: only those that are over, or that somebody has to look at again", enum: []string{"true", "false"}},
+			),
 			out: AgentList{}, do: s.listAgents,
 		},
 		{method: http.MethodGet, path: one, name: "getAgent", about: "One agent.", out: agents.Agent{}, do: s.getAgent},
+		{
+			method: http.MethodGet, path: one + "/delegations", name: "getAgentDelegations", out: agents.Delegations{}, do: s.getDelegations,
+			about: "Who may hand on to an agent, and to whom it and those after it may hand on.",
+		},
 		{
 			method: http.MethodPut, path: one, name: "putAgent", match: true, created: true,
 			about: "Register an agent, or change one that was read before (If-Match). Its state changes by suspend, resume and retire only.",
@@ -69,12 +78,8 @@ func (s *Server) listAgents(ctx context.Context, c call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	state := agents.State(c.query.Get("state"))
 	list, next, err := shelf[agents.Agent]{
-		list:  s.cfg.Agents.Agents,
-		id:    func(a agents.Agent) string { return a.ID },
-		words: func(a agents.Agent) []string { return []string{a.ID, a.Name, a.Owner, a.Operator} },
-		keep:  func(a agents.Agent) bool { return state == "" || a.State == state },
+		list: s.cfg.Agents.Agents, id: func(a agents.Agent) string { return a.ID }, words: wordsOf, keep: s.wanted(c),
 	}.page(ctx, p)
 	for i := range list {
 		list[i] = shown(list[i])
@@ -82,9 +87,42 @@ func (s *Server) listAgents(ctx context.Context, c call) (answer, error) {
 	return answer{body: AgentList{list, next}}, err
 }
 
+// wordsOf are the texts that a search looks at.
+func wordsOf(a agents.Agent) []string {
+	words := []string{a.ID, a.Name, a.Owner, a.Operator, a.Description, a.Purpose, a.Contact, a.Model}
+	for name, value := range a.Labels {
+		words = append(words, name+"="+value)
+	}
+	return words
+}
+
+// wanted says whether an agent is one of those that the query wants.
+func (s *Server) wanted(c call) func(agents.Agent) bool {
+	state, owner, due := agents.State(c.query.Get("state")), c.query.Get("owner"), c.query.Get("due") == "true"
+	label, value, exact := strings.Cut(c.query.Get("label"), "=")
+	now := s.cfg.Now()
+	return func(a agents.Agent) bool {
+		if label != "" {
+			if has, ok := a.Labels[label]; !ok || exact && has != value {
+				return false
+			}
+		}
+		return (state == "" || a.State == state) && (owner == "" || a.Owner == owner) && (!due || a.DueAt(now))
+	}
+}
+
 func (s *Server) getAgent(ctx context.Context, c call) (answer, error) {
 	a, version, err := s.cfg.Agents.Agent(ctx, c.id)
 	return answer{body: shown(a), version: version}, err
+}
+
+func (s *Server) getDelegations(ctx context.Context, c call) (answer, error) {
+	a, _, err := s.cfg.Agents.Agent(ctx, c.id)
+	if err != nil {
+		return answer{}, err
+	}
+	around, err := agents.Around(ctx, s.cfg.Agents.Agents, a)
+	return answer{body: around}, err
 }
 
 func (s *Server) putAgent(ctx context.Context, c call) (answer, error) {
@@ -110,11 +148,38 @@ func (s *Server) putAgent(ctx context.Context, c call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if err := errors.Join(s.canProve(a.ID, a.Credential), s.checkCeiling(a.Ceiling)); err != nil {
+		return answer{}, err
+	}
 	if version, err = s.cfg.Agents.PutAgent(ctx, a, version); err != nil {
 		return answer{}, err
 	}
 	err = s.record(ctx, c, audit.KindRegistry, "agent/"+a.ID, verb(have))
 	return answer{body: AgentAnswer{shown(a), secret}, version: version, created: have == 0}, err
+}
+
+// canProve holds a credential to its way to authenticate, and to what this server can tell.
+func (s *Server) canProve(id string, c agents.Credential) error {
+	if err := c.Check(id); err != nil {
+		return err
+	}
+	return s.cfg.CanProve(c)
+}
+
+// checkCeiling holds the details of a ceiling to their types: what cannot be read would cover nothing.
+func (s *Server) checkCeiling(c agents.Ceiling) error {
+	for _, name := range c.DetailTypes {
+		if !s.cfg.Details.Has(name) {
+			return invalid("ceiling.details_types: there is no type " + strconv.Quote(name) + " of authorization_details")
+		}
+	}
+	if len(c.Details) == 0 {
+		return nil
+	}
+	if _, err := s.cfg.Details.Parse(c.Details); err != nil {
+		return invalid("ceiling.authorization_details: " + err.Error())
+	}
+	return nil
 }
 
 // keepState keeps what a PUT cannot change: a state has its own ways, which stop what was derived from the agent.

@@ -97,6 +97,9 @@ func (s *Server) putClient(ctx context.Context, c call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if err := s.canProve(cl.ID, cl.Credential); err != nil {
+		return answer{}, err
+	}
 	if version, err = s.cfg.Clients.PutClient(ctx, cl, version); err != nil {
 		return answer{}, err
 	}

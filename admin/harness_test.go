@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"obolus/audit"
 	"obolus/consent"
 	"obolus/keys"
+	"obolus/oauth/details"
 	"obolus/policy"
 	"obolus/store"
 	"obolus/store/memory"
@@ -139,6 +141,13 @@ func newWorld(t *testing.T) *world {
 			return admin.Status{Issuer: issuer, Ready: true, Warnings: []string{}}, nil
 		},
 		HashSecret: func(s string) string { return agents.HashSecret(secretKey, s) }, AllowAgentSecrets: true, Now: time.Now,
+		Details: must[*details.Registry](t)(details.New(nil)),
+		CanProve: func(c agents.Credential) error {
+			if c.SPIFFE != "" {
+				return fmt.Errorf("nobody knows the trust domain of %s: %w", c.SPIFFE, agents.ErrInvalid)
+			}
+			return nil
+		},
 		Log: slog.New(slog.DiscardHandler),
 	}))
 	router := mux.NewRouter().UseEncodedPath().SkipClean(true)

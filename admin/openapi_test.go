@@ -153,6 +153,8 @@ func TestTheServerIsAsItsDocumentSays(t *testing.T) {
 		{"PUT", "/agents/{id}", "/agents/mailer", anAgent, 200, []string{"tag"}},
 		{"GET", "/agents", "/agents?limit=1&state=active", "", 200, nil},
 		{"GET", "/agents/{id}", "/agents/mailer", "", 200, nil},
+		{"GET", "/agents/{id}/delegations", "/agents/mailer/delegations", "", 200, nil},
+		{"GET", "/agents", "/agents?owner=x&label=a=b&due=true", "", 200, nil},
 		{"GET", "/agents/{id}", "/agents/ghost", "", 404, nil},
 		{"POST", "/agents/{id}/suspend", "/agents/mailer/suspend", `{"why":"x"}`, 200, nil},
 		{"POST", "/agents/{id}/resume", "/agents/mailer/resume", "", 200, nil},

@@ -17,6 +17,7 @@ import (
 
 	"obolus/agents"
 	"obolus/audit"
+	"obolus/oauth/details"
 	"obolus/transaction"
 )
 
@@ -48,6 +49,10 @@ type Config struct {
 	HashSecret func(secret string) string
 	// AllowAgentSecrets lets agents authenticate by a secret.
 	AllowAgentSecrets bool
+	// CanProve says, by nil, that this server could tell who has a credential. Its error is agents.ErrInvalid, and told.
+	CanProve func(agents.Credential) error
+	// Details says what a ceiling of authorization_details may be.
+	Details *details.Registry
 
 	Now func() time.Time
 	Log *slog.Logger
@@ -103,7 +108,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	missing := cfg.Token == "" || cfg.Agents == nil || cfg.Clients == nil || cfg.Resources == nil || cfg.Users == nil ||
 		cfg.Grants == nil || cfg.Lifecycle == nil || cfg.Ledger == nil || cfg.Record == nil || cfg.Keys == nil || cfg.Policies == nil ||
-		cfg.Inspect == nil || cfg.Status == nil || cfg.HashSecret == nil || cfg.Now == nil || cfg.Log == nil
+		cfg.Inspect == nil || cfg.Status == nil || cfg.HashSecret == nil || cfg.CanProve == nil || cfg.Details == nil || cfg.Now == nil || cfg.Log == nil
 	if missing {
 		return nil, errors.New("admin: the configuration is not complete")
 	}

@@ -81,6 +81,13 @@ func (a Agent) ActiveAt(now time.Time) bool {
 	return a.State == Active && (a.Expires.IsZero() || now.Before(a.Expires))
 }
 
+// DueAt says whether somebody has to look at the registration: it is over, or its date to be looked at again has come. A retired agent is
+// never due.
+func (a Agent) DueAt(now time.Time) bool {
+	past := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	return a.State != Retired && (past(a.Expires) || past(a.Recertify))
+}
+
 // Ceiling is the most an agent may ever get, whatever a user allows. An empty list allows nothing of its kind.
 type Ceiling struct {
 	Resources []string        `json:"resources"` // resource ids

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"obolus/oauth"
 	"obolus/token"
@@ -52,12 +53,60 @@ func (a Agent) check() error {
 	if a.Auth == oauth.AuthNone {
 		return invalid("agent %q: an agent must prove who it is", a.ID)
 	}
+	if slices.Contains(a.DelegatesTo, a.ID) {
+		return invalid("agent %q cannot hand on to itself", a.ID)
+	}
+	if err := a.checkTexts(); err != nil {
+		return err
+	}
 	for _, scope := range a.Ceiling.Scopes {
 		if !oauth.ValidScope(scope) {
 			return invalid("agent %q: scope %q has characters that RFC 6749 section 3.3 does not allow", a.ID, scope)
 		}
 	}
 	return a.Check(a.ID)
+}
+
+// What may be said of an agent.
+const (
+	maxWords  = 1000 // bytes of a name of somebody or something
+	maxText   = 2000 // of a description
+	maxLabels = 64
+)
+
+// checkTexts holds what is said of an agent to sizes that a page can show. What its characters look like is for who shows them.
+func (a Agent) checkTexts() error {
+	for _, t := range []struct {
+		member, text string
+		most         int
+	}{
+		{"description", a.Description, maxText},
+		{"purpose", a.Purpose, maxText},
+		{"owner", a.Owner, maxWords},
+		{"contact", a.Contact, maxWords},
+		{"operator", a.Operator, maxWords},
+		{"model", a.Model, maxWords},
+		{"version", a.Version, maxWords},
+		{"homepage", a.Homepage, maxURI},
+	} {
+		if len(t.text) > t.most || !utf8.ValidString(t.text) {
+			return invalid("agent %q: the %s is longer than %d bytes or no UTF-8", a.ID, t.member, t.most)
+		}
+	}
+	if a.Homepage != "" {
+		if u, err := url.Parse(a.Homepage); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
+			return invalid("agent %q: the homepage %q is no http or https address", a.ID, a.Homepage)
+		}
+	}
+	if len(a.Labels) > maxLabels {
+		return invalid("agent %q has more than %d labels", a.ID, maxLabels)
+	}
+	for name, value := range a.Labels {
+		if !validID(name) || strings.Contains(name, "=") || len(value) > maxWords || !utf8.ValidString(value) {
+			return invalid("agent %q: label %q: its name is one word without '=', its value at most %d bytes", a.ID, name, maxWords)
+		}
+	}
+	return nil
 }
 
 func (c Client) check() error {

@@ -15,6 +15,25 @@ import (
 	"obolus/web"
 )
 
+// handOn lets agent-a hand on to agent-b, and that to nobody who is there.
+func (s *site) handOn() {
+	s.t.Helper()
+	for id, to := range map[string]string{"agent-a": "agent-b", "agent-b": "ghost"} {
+		a, version, err := s.w.Registry.Agent(s.t.Context(), id)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		a.DelegatesTo = []string{to}
+		if id == "agent-a" {
+			a.Labels, a.Recertify = map[string]string{"tier": "gold"}, s.w.Now().Add(-time.Hour)
+			a.Ceiling.Rate, a.Ceiling.Lifetime = 60, agents.Duration(90*time.Second)
+		}
+		if _, err := s.w.Registry.PutAgent(s.t.Context(), a, version); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 func TestWhoMayOpenTheConsole(t *testing.T) {
 	t.Parallel()
 	pages := []string{
@@ -115,6 +134,11 @@ func TestTheConsole(t *testing.T) {
 		"removed days.cedar", "cannot be loaded").hasNot("<script>", "\u202e", "<b>late")
 	b.get("/console/agent?id=agent-a").want(200).has("Mail Helper", "private_key_jwt", "mail.read", "payment", "Suspend now", "Retire for good")
 	b.get("/console/agent?id=nobody").want(404)
+	s.handOn()
+	b.get("/console/agent?id=agent-a").want(200).has("Who hands on to whom", "agent-a may hand on to agent-b; agent-b may hand on to ghost",
+		"/console/agent?id=agent-b", "tier=gold", "Look again by", "due", "60 exchanges", "1m30s")
+	b.get("/console/agent?id=agent-b").want(200).has("agent-a may hand on to agent-b")
+	b.get("/console/registry?q=tier%3Dgold").want(200).has("Mail Helper", "hands on to agent-b", "has to be looked at again").hasNot("files-server")
 	b.get("/console/transactions/"+txns[0]).want(200).has("redeemed", "alice allowed agent-a for one transaction at https://mail.test/api", "<svg").hasNot("Stop this transaction")
 	p = b.get("/console/transactions/"+txns[1]).want(200).has("issued", "Stop this transaction")
 

@@ -2,8 +2,11 @@ package web
 
 import (
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"obolus/agents"
 	"obolus/audit"
@@ -34,8 +37,8 @@ func (s *Server) consoleRegistry(v *visit) error {
 	view.More = len(list) == registryRows
 	for _, a := range list {
 		p := agentParty(a)
-		if view.finds(a.ID, a.Name, a.Owner) {
-			view.Agents = append(view.Agents, registered{pathTo(s.base, a.ID), p.ID, p.Name, p.Host, p.Owner, s.stateOf(a)})
+		if view.finds(agentWords(a, s.stateOf(a))...) {
+			view.Agents = append(view.Agents, registered{pathTo(s.base, a.ID), p.ID, p.Name, p.Host, s.noteOf(a), s.stateOf(a)})
 		}
 	}
 	clients, err := s.cfg.Registry.Clients(v.ctx(), "", registryRows)
@@ -61,6 +64,31 @@ func (s *Server) consoleRegistry(v *visit) error {
 		}
 	}
 	return s.show(v, http.StatusOK, "registry", "Registry", view)
+}
+
+// agentWords are the texts by which an agent is found: labels are NAME=VALUE.
+func agentWords(a agents.Agent, state string) []string {
+	return append([]string{a.ID, a.Name, a.Owner, a.Operator, a.Purpose, a.Model, state}, labelsOf(a)...)
+}
+
+func labelsOf(a agents.Agent) []string {
+	labels := make([]string, 0, len(a.Labels))
+	for _, name := range slices.Sorted(maps.Keys(a.Labels)) {
+		labels = append(labels, name+"="+a.Labels[name])
+	}
+	return labels
+}
+
+// noteOf is what an operator should know of an agent in a list: whose it is, whom it hands on to, and whether somebody has to look at it.
+func (s *Server) noteOf(a agents.Agent) string {
+	note := visible(a.Owner, maxNameShown)
+	if len(a.DelegatesTo) > 0 {
+		note += " · hands on to " + visible(strings.Join(a.DelegatesTo, ", "), maxNameShown)
+	}
+	if a.DueAt(s.cfg.Now()) {
+		note += " · has to be looked at again"
+	}
+	return note
 }
 
 func (r registryView) finds(words ...string) bool {
@@ -94,7 +122,15 @@ type agentView struct {
 	State      string
 	Changed    string
 	Expires    string
+	Recertify  string
+	Due        bool
 	Auth       string
+	Version    string
+	Labels     []string
+	Details    string
+	Lifetime   string
+	Rate       int
+	Hands      neighbours
 	Resources  []string
 	Scopes     []string
 	Types      []string
@@ -118,7 +154,15 @@ func (s *Server) consoleAgent(v *visit) error {
 	view := agentView{
 		party: agentParty(a), Form: v.operator.Form(formConsole), Path: pathTo(s.base, a.ID), State: s.stateOf(a), Expires: moment(a.Expires),
 		Auth: string(a.Auth), Resources: shown(a.Ceiling.Resources), Scopes: shown(a.Ceiling.Scopes), Types: shown(a.Ceiling.DetailTypes),
-		Delegates: shown(a.DelegatesTo), Uses: a.Ceiling.Uses, Depth: a.Ceiling.Depth,
+		Delegates: shown(a.DelegatesTo), Uses: a.Ceiling.Uses, Depth: a.Ceiling.Depth, Rate: a.Ceiling.Rate,
+		Recertify: moment(a.Recertify), Due: a.DueAt(s.cfg.Now()), Version: visible(a.Version, maxNameShown), Labels: shown(labelsOf(a)),
+		Details: visible(string(a.Ceiling.Details), 1000),
+	}
+	if a.Ceiling.Lifetime > 0 {
+		view.Lifetime = time.Duration(a.Ceiling.Lifetime).String()
+	}
+	if view.Hands, err = s.neighbours(v, a); err != nil {
+		return err
 	}
 	if !a.Changed.At.IsZero() {
 		view.Changed = visible(a.Changed.By, maxNameShown) + ", " + moment(a.Changed.At) + " " + visible(a.Changed.Why, maxTextShown)

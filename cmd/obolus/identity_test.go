@@ -1,15 +1,56 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"obolus/cmd/obolus/internal/operator"
 )
 
+// platforms writes a configuration that knows a trust domain, a platform and an authority of certificates.
+func platforms(t *testing.T, dir string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Acme"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "obolus.yaml")
+	for name, text := range map[string]string{
+		filepath.Join(dir, "ca.pem"): string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})),
+		file: `trust_domains: [{id: example.org, bundle_uri: 'https://127.0.0.1:1/bundle'}]
+workload_issuers: [{issuer: 'https://cluster.example.com', jwks_uri: 'https://127.0.0.1:1/keys'}]
+tls: {certificate_header: Client-Cert, client_ca: ca.pem}
+trusted_proxies: [127.0.0.1]
+`,
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return file
+}
+
 // Agents that are known by the word of somebody else, from the command line.
 func TestIdentitiesByHand(t *testing.T) {
 	t.Parallel()
-	p := serve(t, t.TempDir())
+	dir := t.TempDir()
+	p := serve(t, dir, "--config", platforms(t, dir))
 	do := func(code int, words string, args ...string) said {
 		t.Helper()
 		return obolus(t, append(args, p.flags()...)...).want(t, code, words)
@@ -33,4 +74,9 @@ func TestIdentitiesByHand(t *testing.T) {
 	do(operator.ExitUsage, "", "agent", "add", "x", "--spiffe-id", "spiffe://a/b", "--workload-issuer", "https://c.test")
 	do(operator.ExitRefused, "not the SPIFFE ID of a workload", "agent", "add", "x", "--spiffe-id", "b")
 	do(operator.ExitRefused, "name a subject or claims", "agent", "add", "x", "--workload-issuer", "https://c.test")
+	do(operator.ExitRefused, `"elsewhere.org" is not among the trust_domains`, "agent", "add", "x", "--spiffe-id", "spiffe://elsewhere.org/x")
+	do(operator.ExitRefused, `"https://c.test" is not among the workload_issuers`, "agent", "add", "x", "--workload-issuer", "https://c.test", "--workload-subject", "x")
+	do(operator.ExitRefused, `"https://c.test" is not among the workload_issuers`, "client", "add", "x", "--workload-issuer", "https://c.test", "--workload-subject", "x")
+	plain := serve(t, t.TempDir())
+	obolus(t, append([]string{"agent", "add", "x", "--certificate-for", "dns:x.test"}, plain.flags()...)...).want(t, operator.ExitRefused, "set tls.client_certificates or tls.certificate_header")
 }

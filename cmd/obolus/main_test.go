@@ -362,6 +362,51 @@ func TestGuardrailsByCommands(t *testing.T) {
 	obolus(t, "policy", "schema").want(t, 0, "entity")
 }
 
+// All that can be registered of an agent can be said on the command line, seen, changed and taken back.
+func TestAllOfAnAgentByCommands(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := serve(t, dir)
+	do := func(code int, want string, args ...string) said {
+		t.Helper()
+		return obolus(t, append(args, p.flags()...)...).want(t, code, want)
+	}
+	do(0, "", "agent", "add", "worker", "--new-key", filepath.Join(dir, "worker.pem"))
+	do(0, "", "agent", "add", "helper", "--name", "Mail helper", "--description", "Writes mail", "--purpose", "Answers customers", "--owner", "Team mail",
+		"--contact", "mail@example.com", "--operator", "Acme Cloud", "--model", "clockwork", "--version", "1.4", "--homepage", "https://helper.example.com",
+		"--label", "tier=gold", "--label", "env=a=b", "--resource", "mail", "--scope", "mail.read", "--scope", "mail.send", "--details-type", "payment",
+		"--details", `[{"type":"payment","amount":{"value":"10.00","currency":"EUR"}}]`, "--lifetime", "30s", "--uses", "5", "--depth", "3", "--rate", "60",
+		"--default-resource", "mail", "--delegates-to", "worker", "--dpop", "--expires", "90d", "--recertify", "2099-01-02", "--proposed",
+		"--new-key", filepath.Join(dir, "helper.pem"))
+	shown := do(0, "", "agent", "show", "helper").out
+	for _, want := range []string{
+		"Mail helper", "Writes mail", "Answers customers", "Team mail", "mail@example.com", "Acme Cloud", "clockwork 1.4", "https://helper.example.com",
+		"tier=gold", "env=a=b", "mail.read mail.send", `"10.00"`, "30s", "proposed", "2099-01-02", "→ worker", "60", "a minute",
+	} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("it does not show %s:\n%s", want, shown)
+		}
+	}
+	do(0, "comes from", "agent", "show", "worker")
+	do(0, "helper", "agent", "list", "--owner", "Team mail", "--label", "tier=gold", "--state", "proposed")
+	if got := do(0, "ID", "agent", "list", "--due"); strings.Contains(got.out, "helper") {
+		t.Errorf("it is due:\n%s", got.out)
+	}
+	do(0, "", "agent", "edit", "helper", "--label", "", "--delegates-to", "", "--details", "", "--expires", "never", "--recertify", "2020-01-02", "--version", "1.5")
+	shown = do(0, "clockwork 1.5", "agent", "show", "helper").out
+	for _, gone := range []string{"tier=gold", "worker", "10.00", "expires"} {
+		if strings.Contains(shown, gone) {
+			t.Errorf("it still shows %s:\n%s", gone, shown)
+		}
+	}
+	do(0, "helper", "agent", "list", "--due")
+	do(2, "is no NAME=VALUE", "agent", "edit", "helper", "--label", "gold")
+	do(2, "neither a time", "agent", "edit", "helper", "--expires", "soon")
+	do(2, "is no JSON", "agent", "edit", "helper", "--details", "{")
+	do(1, "ceiling.authorization_details", "agent", "edit", "helper", "--details", `[{"type":"payment"}]`)
+	do(1, "there is no type", "agent", "edit", "helper", "--details-type", "nonsense")
+}
+
 // Guardrails are put, read, changed, taken back and removed on a server that runs.
 func TestGuardrailsOfARunningServer(t *testing.T) {
 	t.Parallel()

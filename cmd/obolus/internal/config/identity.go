@@ -30,20 +30,8 @@ func guessIdentity(c agents.Credential) oauth.AuthMethod {
 
 // identity checks what proves a client otherwise than by a key or a secret of its own, and that the server can tell.
 func (c *checker) identity(path, id string, cred agents.Credential) {
-	if cred.Auth.ByCertificate() && c.cfg.TLS.noCertificates() {
-		c.bad(path+".auth", "needs the client's certificate; set tls.client_certificates or tls.certificate_header")
-	}
-	if cred.CertificateBound && c.cfg.TLS.noCertificates() {
-		c.bad(path+".tls_client_certificate_bound_access_tokens", "needs the client's certificate; set tls.client_certificates or tls.certificate_header")
-	}
-	if cred.Auth == oauth.AuthTLS && c.cfg.TLS.ClientCA == "" {
-		c.bad(path+".auth", "needs tls.client_ca, the authorities that certify clients")
-	}
-	if cred.SPIFFE != "" {
-		c.spiffe(path+".spiffe_id", cred.SPIFFE)
-	}
-	if f := cred.Federated; f != nil && !slices.ContainsFunc(c.cfg.WorkloadIssuers, func(w WorkloadIssuer) bool { return w.Issuer == f.Issuer }) {
-		c.bad(path+".federated.issuer", "%q is not among the workload_issuers", f.Issuer)
+	for _, p := range c.cfg.unprovable(cred) {
+		c.bad(path+"."+p.member, "%s", p.why)
 	}
 	if way := cred.Auth; way.ByCertificate() || way == oauth.AuthSPIFFEJWT || way == oauth.AuthFederated || guessIdentity(cred) != "" {
 		if err := cred.Check(id); err != nil && !c.noted(path+".spiffe_id") && !c.noted(path+".key_file") {
@@ -52,15 +40,43 @@ func (c *checker) identity(path, id string, cred agents.Credential) {
 	}
 }
 
-func (c *checker) spiffe(path, id string) {
-	parsed, err := token.ParseSPIFFEID(id)
-	if err != nil {
-		c.bad(path, "%q is no SPIFFE ID such as spiffe://example.org/mailer", id)
-		return
+// unprovable is a member of a credential by which the server, as it is configured, can never know anybody.
+type unprovable struct{ member, why string }
+
+func (c Config) unprovable(cred agents.Credential) []unprovable {
+	var found []unprovable
+	bad := func(member, why string) { found = append(found, unprovable{member, why}) }
+	if cred.Auth.ByCertificate() && c.TLS.noCertificates() {
+		bad("auth", "needs the client's certificate; set tls.client_certificates or tls.certificate_header")
 	}
-	if !slices.ContainsFunc(c.cfg.TrustDomains, func(d TrustDomain) bool { return d.ID == parsed.TrustDomain }) {
-		c.bad(path, "%q is not among the trust_domains", parsed.TrustDomain)
+	if cred.CertificateBound && c.TLS.noCertificates() {
+		bad("tls_client_certificate_bound_access_tokens", "needs the client's certificate; set tls.client_certificates or tls.certificate_header")
 	}
+	if cred.Auth == oauth.AuthTLS && c.TLS.ClientCA == "" {
+		bad("auth", "needs tls.client_ca, the authorities that certify clients")
+	}
+	if cred.SPIFFE != "" {
+		parsed, err := token.ParseSPIFFEID(cred.SPIFFE)
+		if err != nil {
+			bad("spiffe_id", fmt.Sprintf("%q is no SPIFFE ID such as spiffe://example.org/mailer", cred.SPIFFE))
+		} else if !slices.ContainsFunc(c.TrustDomains, func(d TrustDomain) bool { return d.ID == parsed.TrustDomain }) {
+			bad("spiffe_id", fmt.Sprintf("%q is not among the trust_domains", parsed.TrustDomain))
+		}
+	}
+	if f := cred.Federated; f != nil && !slices.ContainsFunc(c.WorkloadIssuers, func(w WorkloadIssuer) bool { return w.Issuer == f.Issuer }) {
+		bad("federated.issuer", fmt.Sprintf("%q is not among the workload_issuers", f.Issuer))
+	}
+	return found
+}
+
+// CanProve says, by nil, that a client with a credential could prove to the server who it is, as far as the configuration goes: that a trust
+// domain, an issuer of workloads or a source of certificates is there. It does not say that the credential is in order.
+func (c Config) CanProve(cred agents.Credential) error {
+	found := c.unprovable(cred)
+	if len(found) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %s: %w", found[0].member, found[0].why, agents.ErrInvalid)
 }
 
 // noCertificates says that the server is never told of a client's certificate.

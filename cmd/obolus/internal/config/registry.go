@@ -11,6 +11,7 @@ import (
 	"obolus/agents"
 	"obolus/cmd/obolus/internal/strictyaml"
 	"obolus/oauth"
+	"obolus/oauth/details"
 	"obolus/token"
 )
 
@@ -39,6 +40,7 @@ func (c *checker) registry() {
 	for i := range c.cfg.Agents {
 		c.ceiling(fmt.Sprintf("agents[%d]", i), &c.cfg.Agents[i])
 	}
+	c.types()
 	c.providers()
 	c.issuers(taken)
 	c.platforms()
@@ -79,8 +81,8 @@ func (c *checker) agent(path string, a *Agent, taken names) {
 	}
 	c.identity(path, a.ID, a.Credential)
 	c.needsSecret(path, a.Auth, a.Secret)
-	if a.Ceiling.Uses < 0 || a.Ceiling.Depth < 0 || a.Ceiling.Lifetime < 0 {
-		c.bad(path+".ceiling", "uses, depth and lifetime cannot be negative")
+	if a.Ceiling.Uses < 0 || a.Ceiling.Depth < 0 || a.Ceiling.Lifetime < 0 || a.Ceiling.Rate < 0 {
+		c.bad(path+".ceiling", "uses, depth, rate and lifetime cannot be negative")
 	}
 }
 
@@ -259,6 +261,36 @@ func (c *checker) ceiling(path string, a *Agent) {
 	for i, id := range a.DelegatesTo {
 		if !slices.ContainsFunc(c.cfg.Agents, func(other Agent) bool { return other.ID == id }) {
 			c.bad(fmt.Sprintf("%s.delegates_to[%d]", path, i), "there is no agent %q", id)
+		}
+	}
+}
+
+// types checks that the types of authorization_details that things name are there, and that ceilings are of them.
+func (c *checker) types() {
+	known, err := details.New(c.cfg.Details)
+	if err != nil {
+		c.bad("details", "%v", err)
+		return
+	}
+	for i, r := range c.cfg.Resources {
+		c.known(fmt.Sprintf("resources[%d].details_types", i), r.Details, known)
+	}
+	for i, a := range c.cfg.Agents {
+		path := fmt.Sprintf("agents[%d].ceiling", i)
+		c.known(path+".details_types", a.Ceiling.DetailTypes, known)
+		if len(a.Ceiling.Details) == 0 {
+			continue
+		}
+		if _, err := known.Parse(a.Ceiling.Details); err != nil {
+			c.bad(path+".authorization_details", "%v", err)
+		}
+	}
+}
+
+func (c *checker) known(path string, names []string, types *details.Registry) {
+	for i, name := range names {
+		if !types.Has(name) {
+			c.bad(fmt.Sprintf("%s[%d]", path, i), "there is no type %q of authorization_details; known here: %s", name, strings.Join(types.Names(), ", "))
 		}
 	}
 }

@@ -2,9 +2,14 @@ package operator
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +47,9 @@ func (AgentCommand) Help() string {
 type AgentList struct {
 	search
 	State string `enum:",proposed,active,suspended,retired" default:"" help:"Only those in this state."`
+	Owner string `help:"Only those of this owner." placeholder:"WHO"`
+	Label string `help:"Only those with this label." placeholder:"NAME[=VALUE]"`
+	Due   bool   `help:"Only those that are over, or that somebody has to look at again."`
 }
 
 // Help teaches by example.
@@ -50,14 +58,21 @@ func (AgentList) Help() string {
 
   obolus agent list
   obolus agent list -q mail --state suspended
+  obolus agent list --owner team-mail --label tier=gold
+  obolus agent list --due
   obolus agent list --json`
 }
 
 // Run prints the agents.
 func (c *AgentList) Run(ctx context.Context, s *Session) error {
 	q := c.values()
-	if c.State != "" {
-		q.Set("state", c.State)
+	for name, value := range map[string]string{"state": c.State, "owner": c.Owner, "label": c.Label} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if c.Due {
+		q.Set("due", "true")
 	}
 	all := admin.AgentList{Agents: []agents.Agent{}}
 	err := pages(ctx, s, "/agents", q, c.Limit, func(p admin.AgentList) (string, int) {
@@ -68,9 +83,9 @@ func (c *AgentList) Run(ctx context.Context, s *Session) error {
 		return err
 	}
 	return s.print(all, func(w io.Writer) {
-		row(w, "ID", "NAME", "STATE", "OWNER", "RESOURCES", "SCOPES")
+		row(w, "ID", "NAME", "STATE", "OWNER", "RESOURCES", "SCOPES", "HANDS ON TO")
 		for _, a := range all.Agents {
-			row(w, a.ID, a.Name, a.State, a.Owner, strings.Join(a.Ceiling.Resources, " "), strings.Join(a.Ceiling.Scopes, " "))
+			row(w, a.ID, a.Name, a.State, a.Owner, strings.Join(a.Ceiling.Resources, " "), strings.Join(a.Ceiling.Scopes, " "), strings.Join(a.DelegatesTo, " "))
 		}
 	})
 }
@@ -91,10 +106,18 @@ func (c *AgentShow) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	return s.printAgent(a)
+	if s.json {
+		return s.print(a, nil)
+	}
+	around, _, err := get[agents.Delegations](ctx, s, admin.Path("agents", c.ID, "delegations"))
+	if err != nil {
+		return err
+	}
+	return s.printAgent(a, &around)
 }
 
-func (s *Session) printAgent(a agents.Agent) error {
+// printAgent shows a registration, and with it who may hand on to whom, if that was looked up.
+func (s *Session) printAgent(a agents.Agent, around *agents.Delegations) error {
 	return s.print(a, func(w io.Writer) {
 		row(w, "id", a.ID)
 		row(w, "name", a.Name)
@@ -107,6 +130,9 @@ func (s *Session) printAgent(a agents.Agent) error {
 		pair(w, "operator", a.Operator)
 		pair(w, "model", strings.TrimSpace(a.Model+" "+a.Version))
 		pair(w, "homepage", a.Homepage)
+		for _, name := range slices.Sorted(maps.Keys(a.Labels)) {
+			row(w, "label", name+"="+a.Labels[name])
+		}
 		printCredential(w, a.Credential)
 		row(w, "resources", strings.Join(a.Ceiling.Resources, " "))
 		row(w, "scopes", strings.Join(a.Ceiling.Scopes, " "))
@@ -117,10 +143,43 @@ func (s *Session) printAgent(a agents.Agent) error {
 		}
 		pair(w, "uses", a.Ceiling.Uses)
 		pair(w, "depth", a.Ceiling.Depth)
+		pair(w, "a minute", a.Ceiling.Rate)
 		pair(w, "default resource", a.Default)
-		pair(w, "delegates to", strings.Join(a.DelegatesTo, " "))
+		pair(w, "hands on to", strings.Join(a.DelegatesTo, " "))
 		pair(w, "expires", clock(a.Expires))
+		pair(w, "look again by", clock(a.Recertify))
+		if around != nil {
+			printAround(w, *around)
+		}
 	})
+}
+
+// printAround draws who may hand on to whom: those before the agent, and those after it as a tree.
+func printAround(w io.Writer, d agents.Delegations) {
+	pair(w, "comes from", strings.Join(d.From, " "))
+	been := map[string]bool{d.Agent: true}
+	var below func(agent, indent string)
+	below = func(agent, indent string) {
+		for _, h := range d.Hands {
+			if h.From != agent {
+				continue
+			}
+			again := been[h.To]
+			mark := ""
+			if again {
+				mark = " (see above)"
+			}
+			row(w, "", indent+"→ "+h.To+mark)
+			been[h.To] = true
+			if !again {
+				below(h.To, indent+"  ")
+			}
+		}
+	}
+	below(d.Agent, "")
+	if d.More {
+		row(w, "", "… and more than can be looked through")
+	}
 }
 
 func printCredential(w io.Writer, c agents.Credential) {
@@ -139,17 +198,25 @@ type profile struct {
 	Owner       *string  `help:"Who answers for it." placeholder:"WHO"`
 	Contact     *string  `help:"How to reach the owner." placeholder:"TEXT"`
 	Operator    *string  `help:"Who runs it." placeholder:"WHO"`
+	Model       *string  `help:"What it runs on." placeholder:"TEXT"`
+	Version     *string  `help:"Of the agent." placeholder:"TEXT"`
 	Homepage    *string  `help:"Where to read about it." placeholder:"URL"`
+	Label       []string `help:"A label for guardrails and searches; again for each." placeholder:"NAME=VALUE" sep:"none"`
 	Resource    []string `help:"A resource it may reach; again for each." placeholder:"ID" sep:"none"`
 	Scope       []string `help:"A scope it may get; again for each." placeholder:"SCOPE" sep:"none"`
 	DetailsType []string `help:"A type of authorization_details it may ask for; again for each." placeholder:"TYPE" sep:"none"`
 
+	Details         *string        `help:"The widest authorization_details it may get; @FILE reads them." placeholder:"JSON"`
 	Lifetime        *time.Duration `help:"The longest a token of it lives." placeholder:"60s"`
 	Uses            *int           `help:"The most transactions one consent pays for; 0: no limit." placeholder:"N"`
 	Depth           *int           `help:"The longest chain of actors; 0: the server's limit." placeholder:"N"`
+	Rate            *int           `help:"The most exchanges in a minute; 0: no limit." placeholder:"N"`
 	DefaultResource *string        `help:"The resource meant when a request names none." placeholder:"ID"`
 	DelegatesTo     []string       `help:"An agent it may hand on to; again for each." placeholder:"ID" sep:"none"`
 	DPoP            *bool          `help:"Demand proof of a key with every request (RFC 9449)." name:"dpop" negatable:""`
+
+	Expires   *string `help:"It may not act from then on: a time, how long from now, or never." placeholder:"90d"`
+	Recertify *string `help:"Somebody has to look at the registration again then: a time, how long from now, or never." placeholder:"180d"`
 }
 
 func set[T any](into *T, v *T) {
@@ -158,14 +225,22 @@ func set[T any](into *T, v *T) {
 	}
 }
 
-func (p profile) apply(a *agents.Agent) {
-	set(&a.Name, p.Name)
-	set(&a.Description, p.Description)
-	set(&a.Purpose, p.Purpose)
-	set(&a.Owner, p.Owner)
-	set(&a.Contact, p.Contact)
-	set(&a.Operator, p.Operator)
-	set(&a.Homepage, p.Homepage)
+// apply puts what was said into a registration. A list that is given replaces the whole list; one empty text is an empty list.
+func (p profile) apply(a *agents.Agent, now time.Time) error {
+	for _, t := range []struct{ into, said *string }{
+		{&a.Name, p.Name},
+		{&a.Description, p.Description},
+		{&a.Purpose, p.Purpose},
+		{&a.Owner, p.Owner},
+		{&a.Contact, p.Contact},
+		{&a.Operator, p.Operator},
+		{&a.Model, p.Model},
+		{&a.Version, p.Version},
+		{&a.Homepage, p.Homepage},
+		{&a.Default, p.DefaultResource},
+	} {
+		set(t.into, t.said)
+	}
 	for _, l := range []struct {
 		into *[]string
 		said []string
@@ -173,7 +248,7 @@ func (p profile) apply(a *agents.Agent) {
 		{&a.Ceiling.Resources, p.Resource}, {&a.Ceiling.Scopes, p.Scope}, {&a.Ceiling.DetailTypes, p.DetailsType}, {&a.DelegatesTo, p.DelegatesTo},
 	} {
 		if l.said != nil {
-			*l.into = l.said
+			*l.into = slices.DeleteFunc(slices.Clone(l.said), func(s string) bool { return s == "" })
 		}
 	}
 	if p.Lifetime != nil {
@@ -181,8 +256,66 @@ func (p profile) apply(a *agents.Agent) {
 	}
 	set(&a.Ceiling.Uses, p.Uses)
 	set(&a.Ceiling.Depth, p.Depth)
-	set(&a.Default, p.DefaultResource)
+	set(&a.Ceiling.Rate, p.Rate)
 	set(&a.DPoP, p.DPoP)
+	return errors.Join(p.labels(a), p.details(a), moment(&a.Expires, p.Expires, now), moment(&a.Recertify, p.Recertify, now))
+}
+
+func (p profile) labels(a *agents.Agent) error {
+	if p.Label == nil {
+		return nil
+	}
+	a.Labels = map[string]string{}
+	for _, l := range p.Label {
+		name, value, ok := strings.Cut(l, "=")
+		if l == "" {
+			continue
+		}
+		if !ok || name == "" {
+			return fmt.Errorf("%w: --label %q is no NAME=VALUE", ErrUsage, l)
+		}
+		a.Labels[name] = value
+	}
+	return nil
+}
+
+func (p profile) details(a *agents.Agent) error {
+	if p.Details == nil {
+		return nil
+	}
+	text := []byte(*p.Details)
+	if name, ok := strings.CutPrefix(*p.Details, "@"); ok {
+		var err error
+		if text, err = os.ReadFile(name); err != nil { //nolint:gosec // the operator says which file
+			return err
+		}
+	}
+	if len(text) > 0 && !json.Valid(text) {
+		return fmt.Errorf("%w: --details is no JSON", ErrUsage)
+	}
+	a.Ceiling.Details = text
+	return nil
+}
+
+// moment reads a time, or how long from now, or never.
+func moment(into *time.Time, said *string, now time.Time) error {
+	if said == nil {
+		return nil
+	}
+	if *said == "never" {
+		*into = time.Time{}
+		return nil
+	}
+	if ahead, ok := duration(*said); ok {
+		*into = now.Add(ahead).UTC().Truncate(time.Second)
+		return nil
+	}
+	t, ok := timeOf(*said)
+	if !ok {
+		return fmt.Errorf("%w: %q is neither a time like 2030-01-02T15:04:05Z nor a duration like 90d nor never", ErrUsage, *said)
+	}
+	*into = t.UTC()
+	return nil
 }
 
 // AgentAdd is `obolus agent add`.
@@ -210,7 +343,9 @@ func (c *AgentAdd) Run(ctx context.Context, s *Session) error {
 	if c.Proposed {
 		a.State = agents.Proposed
 	}
-	c.profile.apply(&a)
+	if err := c.profile.apply(&a, s.Now()); err != nil {
+		return err
+	}
 	if a.Name == "" {
 		a.Name = a.ID
 	}
@@ -238,12 +373,15 @@ type AgentEdit struct {
 
 // Help teaches by example.
 func (AgentEdit) Help() string {
-	return `A list that is given replaces the whole list; what is not given stays as it is.
+	return `A list that is given replaces the whole list, and an empty text empties it; what is not given stays as it is. Another owner or operator
+means that users are asked again.
 
 Examples:
 
   obolus agent edit mailer --scope mail.read --scope mail.send
-  obolus agent edit mailer --lifetime 30s --uses 10
+  obolus agent edit mailer --lifetime 30s --uses 10 --rate 60
+  obolus agent edit mailer --label tier=gold --expires 90d --recertify 2030-01-01
+  obolus agent edit mailer --delegates-to ""
   obolus agent edit mailer --no-dpop`
 }
 
@@ -254,12 +392,14 @@ func (c *AgentEdit) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	c.apply(&a)
+	if err := c.apply(&a, s.Now()); err != nil {
+		return err
+	}
 	var done admin.AgentAnswer
 	if _, err := s.api.Do(ctx, admin.Call{Method: http.MethodPut, Path: path, Body: a, Match: tag}, &done); err != nil {
 		return err
 	}
-	return s.printAgent(done.Agent)
+	return s.printAgent(done.Agent, nil)
 }
 
 // AgentState is `obolus agent suspend`, resume and retire.

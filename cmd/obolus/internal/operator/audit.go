@@ -60,13 +60,21 @@ func (c selection) values(now time.Time) (url.Values, error) {
 		v.Set("since", now.Add(-ago).UTC().Format(time.RFC3339))
 		return v, nil
 	}
-	for _, layout := range []string{time.RFC3339, time.DateTime, time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, c.Since, time.Local); err == nil {
-			v.Set("since", t.UTC().Format(time.RFC3339))
-			return v, nil
-		}
+	if t, ok := timeOf(c.Since); ok {
+		v.Set("since", t.UTC().Format(time.RFC3339))
+		return v, nil
 	}
 	return nil, fmt.Errorf("%w: --since %q is neither a time like 2030-01-02T15:04:05Z nor a duration like 1h", ErrUsage, c.Since)
+}
+
+// timeOf reads a time as people write it.
+func timeOf(s string) (time.Time, bool) {
+	for _, layout := range []string{time.RFC3339, time.DateTime, time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // duration reads "90s", "1h30m" and, since people count so, "7d".

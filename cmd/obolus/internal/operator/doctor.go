@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,9 +137,29 @@ func (c *DoctorCommand) ask(ctx context.Context, stage Stage) ([]symptom, error)
 	case err != nil:
 		return []symptom{{"bad", "server", "one runs, but it does not answer this operator: " + err.Error()}}, errors.Join(err, s.Close())
 	case !st.Ready:
-		return []symptom{{"bad", "server", "version " + st.Version + " runs, but a store does not answer it"}},
+		return []symptom{{"bad", "server", strings.TrimSpace("version " + st.Version + " runs, but is not ready: a store does not answer it, or its guardrails cannot be loaded. " + strings.Join(st.Warnings, "; "))}},
 			errors.Join(store.ErrUnavailable, s.Close())
 	default:
-		return []symptom{{"good", "server", fmt.Sprintf("version %s runs on %s and %s, in epoch %d; both answer", st.Version, st.Records, st.Live, st.Epoch)}}, s.Close()
+		due, err := dueAgents(ctx, s)
+		good := symptom{"good", "server", fmt.Sprintf("version %s runs on %s and %s, in epoch %d; both answer", st.Version, st.Records, st.Live, st.Epoch)}
+		return append([]symptom{good}, due...), errors.Join(err, s.Close())
 	}
+}
+
+// dueAgents are those that somebody has to look at.
+func dueAgents(ctx context.Context, s *Session) ([]symptom, error) {
+	var page admin.AgentList
+	q := url.Values{"due": {"true"}, "limit": {"50"}}
+	if _, err := s.api.Do(ctx, admin.Call{Method: http.MethodGet, Path: "/agents", Query: q}, &page); err != nil {
+		return nil, err
+	}
+	found := make([]symptom, 0, len(page.Agents))
+	for _, a := range page.Agents {
+		sentence := "somebody had to look at the registration again by " + clock(a.Recertify)
+		if !a.Expires.IsZero() && !s.Now().Before(a.Expires) {
+			sentence = "the registration was over on " + clock(a.Expires)
+		}
+		found = append(found, symptom{"weak", "agent " + a.ID, sentence + strings.TrimRight("; owner "+a.Owner+" "+a.Contact, " ")})
+	}
+	return found, nil
 }
