@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -209,8 +210,7 @@ func (l Look) Judge(ctx context.Context, recs []store.Record, now time.Time) (St
 
 // standing weighs the record, the claim, the stops and the source, in the order of Look, and the generations.
 func (l Look) standing(own []store.Record, gens []uint64) Standing {
-	var token issued
-	if !own[0].Exists() || json.Unmarshal(own[0].Value, &token) != nil || !slices.Equal(token.Gens, gens) {
+	if !own[0].Exists() || !bytes.Equal(own[0].Value, generations(gens)) {
 		return Standing{Phase: PhaseRevoked}
 	}
 	stops := own[2:]

@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -137,8 +138,8 @@ func (t *Transactions) claim(r Redemption, c token.Claims) (claimed, error) {
 type found struct {
 	applied bool
 	late    bool
-	token   *issued   // nil: not known, or its record has gone
-	done    *redeemed // nil: nobody had claimed it before
+	issued  store.Record // absent: not known, or its record has gone
+	done    *redeemed    // nil: nobody had claimed it before
 	stopped bool
 	epoch   uint64
 }
@@ -203,13 +204,7 @@ func (t *Transactions) otherEpoch(ctx context.Context, cl claimed) (found, error
 }
 
 func readClaim(out store.Outcome, epoch uint64) (found, error) {
-	f := found{applied: out.Applied, late: out.Late, epoch: epoch}
-	if rec := out.Seen[0]; rec.Exists() {
-		f.token = new(issued)
-		if err := json.Unmarshal(rec.Value, f.token); err != nil {
-			return f, err
-		}
-	}
+	f := found{applied: out.Applied, late: out.Late, epoch: epoch, issued: out.Seen[0]}
 	if rec := out.Seen[1]; rec.Exists() {
 		f.done = new(redeemed)
 		if err := json.Unmarshal(rec.Value, f.done); err != nil {
@@ -246,14 +241,16 @@ func (t *Transactions) confirm(ctx context.Context, f found, c confirmation) (fo
 	if err != nil || !res.Names(c.claim.record.Server) {
 		return f, t.release(ctx, f, c.claim, errAudience())
 	}
+	gens := make([]uint64, len(c.watched))
 	for i, k := range c.watched {
 		rec, err := t.cfg.Mirror.Resolve(ctx, k, c.records[n+1+i], c.now)
 		if err != nil {
 			return f, oauth.Unavailable(err)
 		}
-		if f.token != nil && (i >= len(f.token.Gens) || rec.Version != f.token.Gens[i]) {
-			f.stopped = true
-		}
+		gens[i] = rec.Version
+	}
+	if f.issued.Exists() && !bytes.Equal(f.issued.Value, generations(gens)) {
+		f.stopped = true
 	}
 	if c.derived && !c.records[len(c.records)-1].Exists() {
 		f.stopped = true

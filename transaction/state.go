@@ -16,7 +16,8 @@ import (
 // The live state of a transaction lies in one partition, that of its lineage: the first transaction and all that were
 // derived from it by onward exchange. In it are
 //
-//	t/<jti>   issued: the token may be redeemed, or for a session token, used. Written at issuance; its absence refuses.
+//	t/<jti>   issued: the token may be redeemed, or for a session token, used; its value is the generations of then. Written at
+//	          issuance; its absence refuses.
 //	r/<path>  redeemed: who claimed the transaction, under which id
 //	s/<path>  stopped: this transaction and all below it
 //
@@ -25,16 +26,6 @@ import (
 // and its epoch.
 
 const txnPrefix = "txn_"
-
-// issued is the record of an outstanding token: what its generations were when it was issued.
-type issued struct {
-	Exp    int64    `json:"x"`
-	Iat    int64    `json:"i"`
-	Gens   []uint64 `json:"g"`
-	Client string   `json:"c"`
-	Aud    string   `json:"a"`
-	User   string   `json:"u"`
-}
 
 // redeemed is the record of a claim.
 type redeemed struct {
@@ -169,9 +160,14 @@ func IssuedKey(jti string) (store.Key, bool) {
 	return store.Key{Partition: p.partition(), Name: p.issuedName(jti)}, true
 }
 
-func (i issued) json() []byte {
-	data, _ := json.Marshal(i) //nolint:errchkjson // strings and numbers only
-	return data
+// generations are the versions of what Watched names, in its order, as the record of an outstanding token keeps them. Two are the
+// same if their bytes are.
+func generations(versions []uint64) []byte {
+	out := make([]byte, 0, 8*len(versions))
+	for _, v := range versions {
+		out = append(strconv.AppendUint(out, v, 10), ' ')
+	}
+	return out
 }
 
 func (r redeemed) json() []byte {

@@ -68,11 +68,10 @@ func (t *Transactions) Issue(ctx context.Context, i Issuance) error {
 	if !ok || len(c.Audience) != 1 {
 		return fmt.Errorf("issue %q: not a token of this server", c.ID)
 	}
-	rec := issued{Exp: c.Expires, Iat: c.IssuedAt, Gens: i.Gens, Client: c.ClientID, Aud: c.Audience[0], User: c.Subject}
 	ttl := seconds(c.Expires).Sub(t.cfg.Now()) + t.cfg.Leeway + t.cfg.Retention
 	commit := store.Commit{
 		Partition: p.partition(), If: []store.Condition{{Name: p.issuedName(c.ID), Is: store.Absent}},
-		Writes: []store.Write{{Name: p.issuedName(c.ID), Value: rec.json(), TTL: ttl}},
+		Writes: []store.Write{{Name: p.issuedName(c.ID), Value: generations(i.Gens), TTL: ttl}},
 	}
 	for _, up := range p.above() {
 		commit.If = append(commit.If, store.Condition{Name: up.stoppedName(), Is: store.Absent})
