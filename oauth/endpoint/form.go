@@ -1,8 +1,8 @@
 package endpoint
 
 import (
+	"bytes"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -56,9 +56,9 @@ func readBody(w http.ResponseWriter, r *http.Request, mayRepeat []string) (form,
 	if !isForm(r.Header) {
 		return form{}, malformed("the body is " + formType)
 	}
-	var body strings.Builder
-	body.Grow(int(min(max(r.ContentLength, 0), maxBody)))
-	_, err := io.Copy(&body, http.MaxBytesReader(w, r.Body, maxBody))
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), maxBody)) + bytes.MinRead) // so that it need not grow to find the end
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
 		return form{}, status(http.StatusRequestEntityTooLarge, oauth.ReasonTooLarge, "the request is too large")
 	}
@@ -77,6 +77,9 @@ func isForm(h http.Header) bool {
 	if len(types) != 1 || h.Get("Content-Encoding") != "" {
 		return false
 	}
+	if types[0] == formType {
+		return true
+	}
 	kind, params, err := mime.ParseMediaType(types[0])
 	if err != nil || kind != formType {
 		return false
@@ -94,16 +97,16 @@ func parseForm(s string, mayRepeat []string) (form, error) {
 	if strings.Count(s, "&") >= maxParameters {
 		return f, malformed("there are too many parameters")
 	}
-	seen := make(map[string]bool)
+	seen := make([]string, 0, 16)
 	for pair := range strings.SplitSeq(s, "&") {
 		name, value, err := readPair(pair)
 		if err != nil {
 			return f, err
 		}
-		if seen[name] && !slices.Contains(mayRepeat, name) {
+		if slices.Contains(seen, name) && !slices.Contains(mayRepeat, name) {
 			f.repeated = name
 		}
-		seen[name] = true
+		seen = append(seen, name)
 		if value != "" {
 			f.values.Add(name, value)
 		}
@@ -146,6 +149,15 @@ func spaceIn(name string) string {
 
 // text says whether s is UTF-8 without control characters, but for those allowed.
 func text(s, allowed string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] >= 0x7f {
+			return textBeyondASCII(s[i:], allowed)
+		}
+	}
+	return true
+}
+
+func textBeyondASCII(s, allowed string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 0x20 || r >= 0x7f && r < 0xa0) && !strings.ContainsRune(allowed, r)
 	})
