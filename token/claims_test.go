@@ -2,12 +2,14 @@ package token_test
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"obolus/oauth/strict"
 	"obolus/token"
 )
 
@@ -40,6 +42,62 @@ func TestClaimsComeBack(t *testing.T) {
 			t.Fatalf("wrote %+v, read %+v", c, got)
 		}
 	})
+}
+
+// TestWhatIsSignedIsStrict: the Issuer writes any claims as encoding/json would, in a document of one meaning.
+func TestWhatIsSignedIsStrict(t *testing.T) {
+	t.Parallel()
+	key := pairs()[token.EdDSA].SigningKey
+	signer := token.NewIssuer(issuer)
+	rapid.Check(t, func(t *rapid.T) {
+		c := anyClaims(t)
+		compact, err := signer.Sign(c, key)
+		if err != nil {
+			t.Fatalf("%+v: %v", c, err)
+		}
+		_, middle, _ := parts(compact)
+		payload, err := b64.DecodeString(middle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got any
+		if err := errors.Join(json.Unmarshal(text, &want), json.Unmarshal(payload, &got)); err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v: signed %s, want %s", err, payload, text)
+		}
+		if err := strict.Check(payload, strict.Limits{Depth: 12, Members: 64}); err != nil {
+			t.Fatalf("%s: %v", payload, err)
+		}
+	})
+}
+
+// anyClaims are complete claims, in which every text is anything, UTF-8 or not.
+func anyClaims(t *rapid.T) token.Claims {
+	name := rapid.OneOf(rapid.String(), rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 8), func(b []byte) string { return string(b) }))
+	some := rapid.Map(name, func(s string) string { return s + "." })
+	when := rapid.Int64Range(0, 1<<53-1)
+	c := token.Claims{
+		Issuer: issuer, Audience: rapid.SliceOfN(name, 1, 3).Draw(t, "aud"), Subject: some.Draw(t, "sub"), ClientID: some.Draw(t, "client"),
+		IssuedAt: 1 + rapid.Int64Range(0, 1<<40).Draw(t, "iat"), NotBefore: when.Draw(t, "nbf"), Expires: 1 << 42, ID: some.Draw(t, "jti"),
+		Txn: name.Draw(t, "txn"), TxnMode: name.Draw(t, "mode"), Scope: name.Draw(t, "scope"), AuthTime: when.Draw(t, "auth_time"), ACR: name.Draw(t, "acr"),
+		AMR: rapid.SliceOfN(name, 0, 3).Draw(t, "amr"),
+	}
+	if rapid.Bool().Draw(t, "act") {
+		act := token.Nest(token.Actor{Issuer: name.Draw(t, "act iss"), Subject: name.Draw(t, "act sub"), Profile: name.Draw(t, "profile")}, nil)
+		if rapid.Bool().Draw(t, "nested") {
+			act = token.Nest(token.Actor{Issuer: issuer, Subject: agentID}, &act)
+		}
+		c.Act, c.MayAct = &act, &token.Actor{Subject: some.Draw(t, "may_act")}
+	}
+	if rapid.Bool().Draw(t, "more") {
+		c.Confirm = &token.Confirmation{JKT: name.Draw(t, "jkt"), X5T: name.Draw(t, "x5t")}
+		c.Context = &token.Context{Consent: name.Draw(t, "consent"), Source: name.Draw(t, "source"), Origin: name.Draw(t, "origin"), Issuer: name.Draw(t, "issuer")}
+		c.Details = json.RawMessage(`[{"type":"x","text":"<ä>"}]`)
+	}
+	return c
 }
 
 // TestOneEncodingOnly: no other text than the one that was signed is taken, whichever character is changed to what.

@@ -1,7 +1,6 @@
 package token
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -31,23 +30,13 @@ func (i *Issuer) Sign(c Claims, key *SigningKey) (string, error) {
 	if err := c.complete(); err != nil {
 		return "", err
 	}
-	payload, err := marshal(c)
-	if err == nil {
-		err = strict.Check(payload, payloadLimits())
-	}
-	if err != nil {
-		return "", fmt.Errorf("sign claims: %w", err)
+	payload := c.payload()
+	if c.foreign() {
+		if err := strict.Check(payload, payloadLimits()); err != nil {
+			return "", fmt.Errorf("sign claims: %w", err)
+		}
 	}
 	return key.sign(key.head, payload)
-}
-
-// marshal writes JSON without escapes for HTML, so that a chain of actors stays as it was received, byte for byte.
-func marshal(v any) ([]byte, error) {
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(v)
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), err
 }
 
 // complete holds claims to RFC 9068 section 2.2.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"obolus/oauth/strict"
 )
@@ -200,21 +199,4 @@ func (a *Audience) read(value []byte) error {
 	}
 	*a = list
 	return nil
-}
-
-// quoted appends a string as JSON. What is not UTF-8 becomes the replacement character.
-func quoted(out []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	out = append(out, '"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			out = utf8.AppendRune(append(out, '\\'), r)
-		case r < 0x20 || r == 0x2028 || r == 0x2029 || r == '<' || r == '>' || r == '&':
-			out = append(out, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
-		default:
-			out = utf8.AppendRune(out, r)
-		}
-	}
-	return append(out, '"')
 }
