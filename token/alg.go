@@ -87,6 +87,11 @@ func verify(key crypto.PublicKey, alg string, signed, signature []byte) error {
 	return nil
 }
 
+// same says whether two keys are one, for one algorithm.
+func (k PublicKey) same(other PublicKey) bool {
+	return k.Alg == other.Alg && sameKey(k.Key, other.Key)
+}
+
 // sameKey says whether two public keys are one.
 func sameKey(a, b crypto.PublicKey) bool {
 	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })

@@ -16,11 +16,19 @@ import (
 
 const typeAccess = "at+jwt" // RFC 9068 section 2.1
 
-// Issuer signs the tokens of one issuer.
-type Issuer struct{ iss string }
+// Issuer signs the tokens of one issuer. It remembers a bounded number of the access tokens that it has signed, by their hash and the
+// key, for a Verifier in the same process.
+type Issuer struct {
+	iss  string
+	made recent[*SigningKey]
+}
+
+const madeLimit = 8192
 
 // NewIssuer makes the Issuer of an issuer identifier.
-func NewIssuer(iss string) *Issuer { return &Issuer{iss: iss} }
+func NewIssuer(iss string) *Issuer {
+	return &Issuer{iss: iss, made: recent[*SigningKey]{size: madeLimit}}
+}
 
 // Sign makes an access token of complete claims: RFC 9068. It refuses those that no Verifier would accept.
 func (i *Issuer) Sign(c Claims, key *SigningKey) (string, error) {
@@ -36,7 +44,23 @@ func (i *Issuer) Sign(c Claims, key *SigningKey) (string, error) {
 			return "", fmt.Errorf("sign claims: %w", err)
 		}
 	}
-	return key.sign(key.head, payload)
+	compact, err := key.sign(key.head, payload)
+	if err == nil {
+		i.made.put(sha256.Sum256([]byte(compact)), key)
+	}
+	return compact, err
+}
+
+// signed gives the key by which the token of a hash was made lately. A nil Issuer has made none.
+func (i *Issuer) signed(sum [sha256.Size]byte) (PublicKey, bool) {
+	if i == nil {
+		return PublicKey{}, false
+	}
+	key, ok := i.made.get(sum)
+	if !ok {
+		return PublicKey{}, false
+	}
+	return key.public, true
 }
 
 // complete holds claims to RFC 9068 section 2.2.

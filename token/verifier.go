@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -19,20 +18,23 @@ var (
 	errClaims   = errors.New("a claim is missing or not what it must be")
 )
 
-// VerifierConfig is what a Verifier needs; all but Leeway is needed.
+// VerifierConfig is what a Verifier needs; all but Leeway and Own is needed.
 type VerifierConfig struct {
 	Issuer string
 	Keys   KeySource
 	Now    func() time.Time
 	// Leeway is how far iat and nbf may lie ahead, for clocks that differ. It does not lengthen a token's life.
 	Leeway time.Duration
+	// Own is an Issuer in this process; nil: there is none. The signature of a token that it has made lately is not verified again; all
+	// else is checked as for any token.
+	Own *Issuer
 }
 
 // Verifier checks access tokens of one issuer. It remembers a bounded number of tokens whose signature it has verified, so that
 // a token that comes again costs a hash; its key must still be there and its times are looked at every time.
 type Verifier struct {
 	cfg  VerifierConfig
-	seen remembered
+	seen recent[*remember]
 	need demand
 }
 
@@ -41,7 +43,10 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 	if cfg.Issuer == "" || cfg.Keys == nil || cfg.Now == nil || cfg.Leeway < 0 {
 		return nil, errors.New("verifier: the configuration is not complete")
 	}
-	return &Verifier{cfg: cfg, need: demand{types: []string{typeAccess}, algs: Algorithms()}}, nil
+	if cfg.Own != nil && cfg.Own.iss != cfg.Issuer {
+		return nil, errors.New("verifier: the issuer of its own is another one")
+	}
+	return &Verifier{cfg: cfg, seen: recent[*remember]{size: rememberedLimit}, need: demand{types: []string{typeAccess}, algs: Algorithms()}}, nil
 }
 
 // Verify checks an access token: form, type, signature by a key of the issuer, iss, the claims of RFC 9068 section 2.2 and the
@@ -73,7 +78,7 @@ func (v *Verifier) signed(ctx context.Context, s string, sum [sha256.Size]byte) 
 		if err != nil {
 			return Verified{}, err
 		}
-		if key.Alg == got.by.Alg && sameKey(key.Key, got.by.Key) {
+		if key.same(got.by) {
 			return got.verified, nil
 		}
 	}
@@ -84,7 +89,7 @@ func (v *Verifier) signed(ctx context.Context, s string, sum [sha256.Size]byte) 
 	if err := c.head.meets(v.need); err != nil {
 		return Verified{}, err
 	}
-	key, err := c.verifyBy(ctx, v.cfg.Keys)
+	key, err := v.verify(ctx, c, sum)
 	if err != nil {
 		return Verified{}, err
 	}
@@ -102,35 +107,19 @@ func (v *Verifier) signed(ctx context.Context, s string, sum [sha256.Size]byte) 
 	return got, nil
 }
 
-const rememberedLimit = 4096
-
-// remembered are verified tokens by their hash, in two generations so that there are at most twice rememberedLimit.
-type remembered struct {
-	mu    sync.RWMutex
-	young map[[sha256.Size]byte]*remember
-	old   map[[sha256.Size]byte]*remember
+// verify verifies the signature, unless this process has made the very token, with a key that is still there.
+func (v *Verifier) verify(ctx context.Context, c compact, sum [sha256.Size]byte) (PublicKey, error) {
+	if by, made := v.cfg.Own.signed(sum); made {
+		if key, err := v.cfg.Keys.Key(ctx, by.ID); err == nil && key.same(by) {
+			return key, nil
+		}
+	}
+	return c.verifyBy(ctx, v.cfg.Keys)
 }
+
+const rememberedLimit = 4096
 
 type remember struct {
 	verified Verified
 	by       PublicKey
-}
-
-func (r *remembered) get(sum [sha256.Size]byte) (*remember, bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if got, ok := r.young[sum]; ok {
-		return got, true
-	}
-	got, ok := r.old[sum]
-	return got, ok
-}
-
-func (r *remembered) put(sum [sha256.Size]byte, got *remember) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.young == nil || len(r.young) >= rememberedLimit {
-		r.old, r.young = r.young, make(map[[sha256.Size]byte]*remember)
-	}
-	r.young[sum] = got
 }

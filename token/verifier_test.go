@@ -257,6 +257,7 @@ func TestVerifierConfigMustBeComplete(t *testing.T) {
 		"keys":   func(c *token.VerifierConfig) { c.Keys = nil },
 		"now":    func(c *token.VerifierConfig) { c.Now = nil },
 		"leeway": func(c *token.VerifierConfig) { c.Leeway = -1 },
+		"own":    func(c *token.VerifierConfig) { c.Own = token.NewIssuer("https://other.test") },
 	} {
 		cfg := full
 		change(&cfg)

@@ -104,7 +104,7 @@ func (w *World) Start() {
 	w.Clients = must(agents.NewAuthenticator(clients))(w.tb)
 	w.Keys = must(keys.Open(ctx, keys.Config{Records: w.Records, Default: token.ES256, Now: w.Now, Overlap: time.Hour}))(w.tb)
 	w.Signer = token.NewIssuer(Issuer)
-	w.Verifier = must(token.NewVerifier(token.VerifierConfig{Issuer: Issuer, Keys: w.Keys, Now: w.Now, Leeway: 5 * time.Second}))(w.tb)
+	w.Verifier = must(token.NewVerifier(token.VerifierConfig{Issuer: Issuer, Keys: w.Keys, Now: w.Now, Leeway: 5 * time.Second, Own: w.Signer}))(w.tb)
 	w.Details = must(details.New(nil))(w.tb)
 	w.Consents = consent.NewBook(consent.BookConfig{
 		Records: w.Records, Live: w.Live, Mirror: w.Mirror, Record: w.Recorder.Record, Now: w.Now,

@@ -126,7 +126,7 @@ func (p *parts) build(ctx context.Context) error {
 func (p *parts) core(ctx context.Context, secretKey []byte) error {
 	cfg, st, now := p.cfg, p.stores, p.opts.Now
 	signer := token.NewIssuer(cfg.Issuer)
-	if err := p.trust(ctx, secretKey); err != nil {
+	if err := p.trust(ctx, secretKey, signer); err != nil {
 		return err
 	}
 	p.consents = consent.NewBook(consent.BookConfig{
@@ -167,11 +167,11 @@ func (p *parts) core(ctx context.Context, secretKey []byte) error {
 }
 
 // trust wires what says who somebody is and what is allowed.
-func (p *parts) trust(ctx context.Context, secretKey []byte) error {
+func (p *parts) trust(ctx context.Context, secretKey []byte, signer *token.Issuer) error {
 	cfg, st, now := p.cfg, p.stores, p.opts.Now
 	var err error
 	p.verifier, err = token.NewVerifier(token.VerifierConfig{
-		Issuer: cfg.Issuer, Keys: p.ring, Now: now, Leeway: time.Duration(cfg.Tokens.Leeway),
+		Issuer: cfg.Issuer, Keys: p.ring, Now: now, Leeway: time.Duration(cfg.Tokens.Leeway), Own: signer,
 	})
 	if err != nil {
 		return err
