@@ -63,6 +63,8 @@ type party struct {
 	agent  *Agent
 	client *Client
 	keys   token.PublicSet // by value; those at a jwks_uri are elsewhere
+
+	fingerprint string // of an agent
 }
 
 // readKeys parses the keys of the registration.
@@ -94,6 +96,9 @@ func (a Authenticated) Client() (Client, bool) {
 	}
 	return *a.party.client, true
 }
+
+// Fingerprint is that of the registration of an agent; empty if the client is none.
+func (a Authenticated) Fingerprint() string { return a.party.fingerprint }
 
 // Public says that the client has named itself only and proved nothing.
 func (a Authenticated) Public() bool { return a.method == oauth.AuthNone }

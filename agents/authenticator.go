@@ -192,10 +192,9 @@ func (a *Authenticator) guess(ctx context.Context, id string) (party, uint64, er
 	if !validID(id) {
 		return party{}, 0, nil
 	}
-	if f, ok := a.cfg.Registry.seen.latest(a.cfg.Registry.partyKey(id)); ok {
-		if p, ok := f.value.(party); ok {
-			return p, f.version, nil
-		}
+	seen, version, _ := a.cfg.Registry.seen.Latest(a.cfg.Registry.partyKey(id))
+	if p, ok := seen.(party); ok {
+		return p, version, nil
 	}
 	return a.read(ctx, id)
 }

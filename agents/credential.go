@@ -125,6 +125,12 @@ func (c Credential) Identity() string {
 	return strings.Join(parts, "\n")
 }
 
+// Fingerprint names what a user trusts an agent by: all by which it proves who it is, its owner and its operator. When one of them changes
+// users are asked anew. Keys that it publishes at a jwks_uri, or that its platform signs by, change without that.
+func (a Agent) Fingerprint() string {
+	return token.Hash(strings.Join([]string{a.Identity(), strconv.Quote(a.Owner), strconv.Quote(a.Operator)}, "\n"))
+}
+
 // Check holds the credential of a client to what its way to authenticate needs, and to nothing of another way: a client is known by one
 // thing. The error is ErrInvalid.
 func (c Credential) Check(id string) error {

@@ -18,7 +18,6 @@ import (
 	"obolus/agents"
 	"obolus/internal/world"
 	"obolus/oauth"
-	"obolus/oauth/exchange"
 	"obolus/token"
 )
 
@@ -549,7 +548,7 @@ func TestIdentity(t *testing.T) {
 	base := agents.Agent{Credential: agents.Credential{Auth: oauth.AuthFederated, Federated: &agents.Federated{
 		Issuer: "a", Subject: "b", Claims: map[string]string{"x": "1", "y": "2"},
 	}}}
-	seen := map[string]string{exchange.Fingerprint(base): "base"}
+	seen := map[string]string{base.Fingerprint(): "base"}
 	for name, change := range map[string]func(*agents.Agent){
 		"owner":    func(a *agents.Agent) { a.Owner = "o" },
 		"operator": func(a *agents.Agent) { a.Operator = "o" },
@@ -579,7 +578,7 @@ func TestIdentity(t *testing.T) {
 	} {
 		a := base
 		change(&a)
-		print := exchange.Fingerprint(a)
+		print := a.Fingerprint()
 		if was, there := seen[print]; there {
 			t.Errorf("%s reads as %s", name, was)
 		}
@@ -587,7 +586,7 @@ func TestIdentity(t *testing.T) {
 	}
 	same := base
 	same.Name, same.Purpose, same.DPoP, same.CertificateBound = "other", "other", true, true
-	if seen[exchange.Fingerprint(same)] != "base" {
+	if seen[same.Fingerprint()] != "base" {
 		t.Error("what does not say who it is changes the fingerprint")
 	}
 }

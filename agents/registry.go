@@ -29,12 +29,14 @@ const (
 type Registry struct {
 	records store.Engine
 	mirror  *store.Mirror
-	seen    parsed
+	seen    *store.Forms[any] // of parties and resources, and who holds a SPIFFE ID
 }
+
+const seenLimit = 8192
 
 // NewRegistry keeps the registry in records, mirrored by mirror.
 func NewRegistry(records store.Engine, mirror *store.Mirror) *Registry {
-	return &Registry{records: records, mirror: mirror}
+	return &Registry{records: records, mirror: mirror, seen: store.NewForms[any](seenLimit)}
 }
 
 // stored is an agent or another client as it is kept.
@@ -171,7 +173,7 @@ func (r *Registry) partyKey(id string) store.Key { return store.Key{Partition: p
 
 // readParty parses a registration, once for each version of it.
 func (r *Registry) readParty(rec store.Record) (party, error) {
-	if p, ok := r.seen.get(rec.Key, rec.Version); ok {
+	if p, ok := r.seen.Get(rec.Key, rec.Version); ok {
 		return p.(party), nil //nolint:errcheck // only parties are put under keys of this partition
 	}
 	var s stored
@@ -179,10 +181,13 @@ func (r *Registry) readParty(rec store.Record) (party, error) {
 		return party{}, fmt.Errorf("read registration %q: %w", rec.Name, err)
 	}
 	p := party{agent: s.Agent, client: s.Client}
+	if p.agent != nil {
+		p.fingerprint = p.agent.Fingerprint()
+	}
 	if err := p.readKeys(); err != nil {
 		return party{}, fmt.Errorf("read keys of %q: %w", rec.Name, err)
 	}
-	r.seen.put(rec.Key, rec.Version, p)
+	r.seen.Put(rec.Key, rec.Version, p)
 	return p, nil
 }
 
@@ -286,11 +291,8 @@ func (r *Registry) SeenAgent(ctx context.Context, id string) (Agent, error) {
 
 // GuessAgent is an agent as this process last saw it: only good for deciding what else to read.
 func (r *Registry) GuessAgent(id string) (Agent, bool) {
-	f, ok := r.seen.latest(r.partyKey(id))
-	if !ok {
-		return Agent{}, false
-	}
-	if p, ok := f.value.(party); ok && p.agent != nil {
+	seen, _, _ := r.seen.Latest(r.partyKey(id))
+	if p, ok := seen.(party); ok && p.agent != nil {
 		return *p.agent, true
 	}
 	return Agent{}, false

@@ -53,25 +53,27 @@ func (r *Registry) ReadResource(rec store.Record) (Resource, error) {
 	if !rec.Exists() {
 		return Resource{}, fmt.Errorf("resource %q: %w", rec.Name, ErrNotFound)
 	}
-	if res, ok := r.seen.get(rec.Key, rec.Version); ok {
+	if res, ok := r.seen.Get(rec.Key, rec.Version); ok {
 		return res.(Resource), nil //nolint:errcheck // only resources are put under keys of this partition
 	}
 	var res Resource
 	if err := json.Unmarshal(rec.Value, &res); err != nil {
 		return Resource{}, fmt.Errorf("read resource %q: %w", rec.Name, err)
 	}
-	r.seen.put(rec.Key, rec.Version, res)
+	r.seen.Put(rec.Key, rec.Version, res)
 	return res, nil
 }
 
 // GuessResource is the resource that a target last named, if this process has seen it: only good for deciding what else
 // to read.
 func (r *Registry) GuessResource(target string) (Resource, bool) {
-	f, ok := r.seen.latest(TargetKey(target))
-	if !ok {
-		return Resource{}, false
-	}
-	res, ok := f.value.(Resource)
+	return r.GuessResourceAt(TargetKey(target))
+}
+
+// GuessResourceAt is GuessResource for the record of a target.
+func (r *Registry) GuessResourceAt(place store.Key) (Resource, bool) {
+	seen, _, _ := r.seen.Latest(place)
+	res, ok := seen.(Resource)
 	return res, ok
 }
 

@@ -222,10 +222,9 @@ func (a *Authenticator) named(ctx context.Context, id string) (string, error) {
 		return id, nil
 	}
 	key := spiffeKey(id)
-	if f, ok := a.cfg.Registry.seen.latest(key); ok {
-		if holder, ok := f.value.(string); ok && a.cfg.Registry.guessSPIFFE(holder) == id {
-			return holder, nil
-		}
+	seen, _, _ := a.cfg.Registry.seen.Latest(key)
+	if holder, ok := seen.(string); ok && a.cfg.Registry.guessSPIFFE(holder) == id {
+		return holder, nil
 	}
 	recs, err := a.cfg.Mirror.Read(ctx, key)
 	if err != nil {
@@ -235,17 +234,14 @@ func (a *Authenticator) named(ctx context.Context, id string) (string, error) {
 		return id, nil
 	}
 	holder := string(recs[0].Value)
-	a.cfg.Registry.seen.put(key, recs[0].Version, holder)
+	a.cfg.Registry.seen.Put(key, recs[0].Version, holder)
 	return holder, nil
 }
 
 // guessSPIFFE is the SPIFFE ID of a client as last seen.
 func (r *Registry) guessSPIFFE(id string) string {
-	f, ok := r.seen.latest(r.partyKey(id))
-	if !ok {
-		return ""
-	}
-	p, ok := f.value.(party)
+	seen, _, _ := r.seen.Latest(r.partyKey(id))
+	p, ok := seen.(party)
 	if !ok {
 		return ""
 	}

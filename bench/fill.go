@@ -18,7 +18,6 @@ import (
 	"obolus/consent"
 	"obolus/keys"
 	"obolus/oauth"
-	"obolus/oauth/exchange"
 	"obolus/policy"
 	"obolus/store"
 	"obolus/store/bolt"
@@ -188,7 +187,7 @@ func (c *core) allowed(ctx context.Context, id string, jwks []byte) error {
 	if _, err := c.registry.PutAgent(ctx, a, 0); err != nil {
 		return err
 	}
-	in, err := c.consents.Ask(ctx, consent.Ask{User: alice, Agent: id, Target: "mail", Scopes: []string{scope}, AgentKeys: exchange.Fingerprint(a)})
+	in, err := c.consents.Ask(ctx, consent.Ask{User: alice, Agent: id, Target: "mail", Scopes: []string{scope}, AgentKeys: a.Fingerprint()})
 	if err != nil {
 		return err
 	}

@@ -47,8 +47,11 @@ func (d Drawn) Exhausted() bool { return d.Uses > 0 && d.Used >= d.Uses }
 
 // Book keeps grants in records, mirrored in the live store, and interactions in the live store alone.
 type Book struct {
-	cfg BookConfig
+	cfg  BookConfig
+	seen *store.Forms[Bundle]
 }
+
+const seenLimit = 2048
 
 // BookConfig is what a Book needs.
 type BookConfig struct {
@@ -63,7 +66,7 @@ type BookConfig struct {
 }
 
 // NewBook makes a Book.
-func NewBook(cfg BookConfig) *Book { return &Book{cfg: cfg} }
+func NewBook(cfg BookConfig) *Book { return &Book{cfg: cfg, seen: store.NewForms[Bundle](seenLimit)} }
 
 // Key is the record of the bundle of a user, an agent and a target, to be read along with other things.
 func Key(user, agent, target string) store.Key {
@@ -80,6 +83,18 @@ func ReadBundle(rec store.Record) (Bundle, error) {
 		return b, fmt.Errorf("read grants: %w", err)
 	}
 	return b, nil
+}
+
+// Bundle is ReadBundle, done once for each version of a record. What it gives is not to be changed.
+func (b *Book) Bundle(rec store.Record) (Bundle, error) {
+	if got, ok := b.seen.Get(rec.Key, rec.Version); ok {
+		return got, nil
+	}
+	got, err := ReadBundle(rec)
+	if err == nil && rec.Exists() {
+		b.seen.Put(rec.Key, rec.Version, got)
+	}
+	return got, err
 }
 
 // Draw takes one use from a grant that has a budget, durably, provided it is still there to be drawn from; for a transaction that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -331,6 +332,50 @@ func TestABudgetIsDrawnExactly(t *testing.T) {
 	bundle, err := consent.ReadBundle(recs[0])
 	if err != nil || len(bundle.Grants) != 1 || !bundle.Grants[0].Exhausted() {
 		t.Errorf("the copy says %+v, %v", bundle, err)
+	}
+}
+
+// TestTheFormOfABundleIsThatOfItsVersion: a change is seen in the next record, however often the one before was read.
+func TestTheFormOfABundleIsThatOfItsVersion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	read := func() consent.Drawn {
+		t.Helper()
+		recs, err := w.mirror.Read(t.Context(), consent.Key("alice", "agent-a", "mail"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, errWant := consent.ReadBundle(recs[0])
+		for range 2 {
+			got, err := w.book.Bundle(recs[0])
+			if err != nil || errWant != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("%+v, %v; want %+v, %v", got, err, want, errWant)
+			}
+		}
+		if len(want.Grants) == 0 {
+			return consent.Drawn{}
+		}
+		return want.Grants[0]
+	}
+	if g := read(); g.ID != "" {
+		t.Errorf("before anybody was asked: %+v", g)
+	}
+	g := w.allow(t, w.ask(t, ask()), consent.Decision{Uses: 3})
+	if got := read(); got.ID != g.ID || got.Used != 0 {
+		t.Errorf("allowed: %+v", got)
+	}
+	copies, err := w.book.Draw(t.Context(), g.Grant, "")
+	if err == nil {
+		err = w.mirror.Publish(t.Context(), copies)
+	}
+	if got := read(); err != nil || got.Used != 1 {
+		t.Errorf("drawn: %+v, %v", got, err)
+	}
+	if _, err := w.book.Withdraw(t.Context(), "alice", g.ID, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got.Withdrawn.IsZero() {
+		t.Errorf("withdrawn: %+v", got)
 	}
 }
 

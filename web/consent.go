@@ -12,7 +12,6 @@ import (
 
 	"obolus/agents"
 	"obolus/consent"
-	"obolus/oauth/exchange"
 	"obolus/store"
 	"obolus/users"
 )
@@ -267,7 +266,7 @@ func (s *Server) answerable(q question) error {
 		return refusal(http.StatusConflict, "This question is void",
 			"The agent, or what it wants to use, was switched off since it asked. Nothing was allowed.")
 	}
-	if exchange.Fingerprint(q.agent) != q.in.Ask.AgentKeys {
+	if q.agent.Fingerprint() != q.in.Ask.AgentKeys {
 		return refusal(http.StatusConflict, "This question is void",
 			"The agent has changed its keys or its owner since it asked. Nothing was allowed; it has to ask again.")
 	}

@@ -12,7 +12,6 @@ import (
 	"obolus/agents"
 	"obolus/audit"
 	"obolus/consent"
-	"obolus/oauth/exchange"
 	"obolus/transaction"
 )
 
@@ -216,7 +215,7 @@ func (r *registry) mine(found map[string]*mineAgent, id string) (*mineAgent, err
 	case err != nil:
 		return nil, err
 	default:
-		a.party, a.keys = agentParty(reg), exchange.Fingerprint(reg)
+		a.party, a.keys = agentParty(reg), reg.Fingerprint()
 		if !reg.ActiveAt(r.now) {
 			a.Note = "This agent is switched off by the operators."
 		}

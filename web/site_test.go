@@ -25,7 +25,6 @@ import (
 	"obolus/consent"
 	"obolus/internal/world"
 	"obolus/oauth/authcode"
-	"obolus/oauth/exchange"
 	"obolus/token"
 	"obolus/users"
 	"obolus/web"
@@ -116,7 +115,7 @@ func (s *site) ask(user string, change func(*consent.Ask)) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ask := consent.Ask{User: user, Agent: "agent-a", Target: "mail", Scopes: []string{"mail.read", "mail.send"}, AgentKeys: exchange.Fingerprint(a)}
+	ask := consent.Ask{User: user, Agent: "agent-a", Target: "mail", Scopes: []string{"mail.read", "mail.send"}, AgentKeys: a.Fingerprint()}
 	if change != nil {
 		change(&ask)
 	}

@@ -263,7 +263,7 @@ func (w *World) Consent(user, agent, target string, d consent.Decision) consent.
 		w.tb.Fatal(err)
 	}
 	in := must(w.Consents.Ask(ctx, consent.Ask{
-		User: user, Agent: agent, Target: target, Scopes: []string{"files.read", "mail.read", "mail.send"}, AgentKeys: exchange.Fingerprint(a),
+		User: user, Agent: agent, Target: target, Scopes: []string{"files.read", "mail.read", "mail.send"}, AgentKeys: a.Fingerprint(),
 	}))(w.tb)
 	d.Allow = true
 	if d.Expires.IsZero() {

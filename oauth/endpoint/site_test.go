@@ -25,7 +25,6 @@ import (
 	"obolus/oauth"
 	"obolus/oauth/authcode"
 	"obolus/oauth/endpoint"
-	"obolus/oauth/exchange"
 	"obolus/token"
 )
 
@@ -287,4 +286,4 @@ func (s *site) register(c agents.Client) {
 }
 
 // fingerprint is what a user trusts an agent by.
-func fingerprint(a agents.Agent) string { return exchange.Fingerprint(a) }
+func fingerprint(a agents.Agent) string { return a.Fingerprint() }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"obolus/agents"
@@ -133,7 +131,7 @@ func (x *Exchange) grant(ctx context.Context, f *facts, l limits, event *audit.E
 
 // given is the grant that covers the request, or why what the user has allowed so far does not. Neither: nothing of it was ever asked.
 func (x *Exchange) given(f *facts, l limits) (*consent.Grant, granted, error) {
-	now, keys := x.cfg.Now(), Fingerprint(f.agent)
+	now, keys := x.cfg.Now(), f.who.Fingerprint()
 	live := slices.DeleteFunc(slices.Clone(f.bundle.Grants), func(d consent.Drawn) bool { return d.AgentKeys != keys })
 	slices.SortFunc(live, func(a, b consent.Drawn) int {
 		return cmp.Or(cmp.Compare(min(a.Uses, 1), min(b.Uses, 1)), b.Expires.Compare(a.Expires))
@@ -196,7 +194,7 @@ func (x *Exchange) askUser(ctx context.Context, f *facts, l limits, event *audit
 	}
 	in, err := x.cfg.Consents.Ask(ctx, consent.Ask{
 		User: f.subject.user, Agent: f.agent.ID, Target: f.resource.ID, Scopes: possible.scopes, Details: possible.details.JSON(),
-		MaxUses: f.agent.Ceiling.Uses, AgentKeys: Fingerprint(f.agent),
+		MaxUses: f.agent.Ceiling.Uses, AgentKeys: f.who.Fingerprint(),
 	})
 	if errors.Is(err, consent.ErrTooMany) {
 		refusal := oauth.Refuse(oauth.AccessDenied, oauth.ReasonPrompts, "the user has been asked too often; wait before asking again")
@@ -277,7 +275,7 @@ func (x *Exchange) answered(ctx context.Context, f *facts, l limits, in consent.
 		if err != nil {
 			return none, granted{}, oauth.Unavailable(err)
 		}
-		bundle, err := consent.ReadBundle(recs[0])
+		bundle, err := x.cfg.Consents.Bundle(recs[0])
 		if err != nil {
 			return none, granted{}, err
 		}
@@ -329,10 +327,4 @@ func (x *Exchange) draw(ctx context.Context, g consent.Grant, txn string) ([]sto
 	default:
 		return copies, nil
 	}
-}
-
-// Fingerprint names what a user trusts an agent by: all by which it proves who it is, its owner and its operator. When one of them changes
-// users are asked anew. Keys that it publishes at a jwks_uri, or that its platform signs by, change without that.
-func Fingerprint(a agents.Agent) string {
-	return token.Hash(strings.Join([]string{a.Identity(), strconv.Quote(a.Owner), strconv.Quote(a.Operator)}, "\n"))
 }

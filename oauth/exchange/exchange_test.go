@@ -181,7 +181,7 @@ func (r *rule) consent(t *testing.T, user string) {
 		t.Fatal(err)
 	}
 	in, err := r.w.Consents.Ask(ctx, consent.Ask{
-		User: user, Agent: given.Agent, Target: given.Target, Scopes: given.Scopes, Details: given.Ask, AgentKeys: exchange.Fingerprint(a),
+		User: user, Agent: given.Agent, Target: given.Target, Scopes: given.Scopes, Details: given.Ask, AgentKeys: a.Fingerprint(),
 	})
 	if err != nil {
 		t.Fatal(err)

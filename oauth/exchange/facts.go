@@ -198,7 +198,7 @@ func (x *Exchange) fill(ctx context.Context, f *facts, target agents.Resource, t
 	if resource.ID != target.ID || resource.Algorithm != target.Algorithm { // changed since this process last looked
 		return oauth.Unavailable(errors.New("the registration of the target has just changed"))
 	}
-	f.bundle, err = consent.ReadBundle(recs[1])
+	f.bundle, err = x.cfg.Consents.Bundle(recs[1])
 	return err
 }
 
@@ -215,7 +215,7 @@ func (x *Exchange) guessTarget(ctx context.Context, agent string, a ask) (store.
 		name = "-"
 	}
 	place := agents.TargetKey(name)
-	if res, ok := x.cfg.Registry.GuessResource(name); ok {
+	if res, ok := x.cfg.Registry.GuessResourceAt(place); ok {
 		return place, res, nil
 	}
 	res, err := x.cfg.Registry.ResourceAt(ctx, name)

@@ -52,7 +52,7 @@ func (a ask) digest() string {
 // for this. Taken back, it is.
 func (x *Exchange) paidBy(f *facts, l limits) (consent.Grant, granted, error) {
 	i := slices.IndexFunc(f.bundle.Grants, func(d consent.Drawn) bool { return d.ID == f.earlier.Grant })
-	if i < 0 || !f.bundle.Grants[i].LiveAt(x.cfg.Now()) || f.bundle.Grants[i].AgentKeys != Fingerprint(f.agent) {
+	if i < 0 || !f.bundle.Grants[i].LiveAt(x.cfg.Now()) || f.bundle.Grants[i].AgentKeys != f.who.Fingerprint() {
 		return consent.Grant{}, granted{}, oauth.Refuse(oauth.AccessDenied, oauth.ReasonGrantWithdrawn, "the user has taken the consent back")
 	}
 	g := f.bundle.Grants[i].Grant

@@ -102,7 +102,7 @@ func giveGrant(t *testing.T, w *world.World, d drawn) {
 		t.Fatal(err)
 	}
 	in, err := w.Consents.Ask(t.Context(), consent.Ask{
-		User: "alice", Agent: "agent-a", Target: "mail", Scopes: d.grant, Details: d.grantPay, AgentKeys: exchange.Fingerprint(a),
+		User: "alice", Agent: "agent-a", Target: "mail", Scopes: d.grant, Details: d.grantPay, AgentKeys: a.Fingerprint(),
 	})
 	if err != nil {
 		t.Fatal(err)

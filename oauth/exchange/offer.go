@@ -50,7 +50,7 @@ func (o offer) size() int { return len(o.scopes) + o.details.Len() }
 // offer is the largest part of a request that would be granted: of the grants that allow some of it, by the one that allows most; if there is
 // none, what the user would be asked for.
 func (x *Exchange) offer(f *facts, act *token.Actor, l limits) (offer, bool) {
-	keys, best, partly := Fingerprint(f.agent), offer{}, false
+	keys, best, partly := f.who.Fingerprint(), offer{}, false
 	for _, d := range f.bundle.Grants {
 		if d.AgentKeys != keys || !d.LiveAt(x.cfg.Now()) || d.Exhausted() || !overlaps(l, d.Grant) {
 			continue
