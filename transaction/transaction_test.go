@@ -16,6 +16,7 @@ import (
 	"obolus/oauth"
 	"obolus/oauth/exchange"
 	"obolus/policy"
+	"obolus/store"
 	"obolus/token"
 	"obolus/transaction"
 )
@@ -409,6 +410,51 @@ func TestIntrospection(t *testing.T) {
 	}
 	if seen, err := e.Tx.Introspect(t.Context(), e.Settled("mail-server"), compact); err != nil || seen.Active {
 		t.Errorf("redeemed: %+v %v", seen, err)
+	}
+}
+
+// TestOnlyTheRecordOfItsIssuanceLetsATokenCount: with any other text in its place it is worth nothing.
+func TestOnlyTheRecordOfItsIssuanceLetsATokenCount(t *testing.T) {
+	t.Parallel()
+	e := newErrand(t)
+	compact := e.obolus().AccessToken
+	v, err := e.Verifier.Verify(t.Context(), compact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, ok := transaction.IssuedKey(v.Claims().ID)
+	if !ok {
+		t.Fatal("no token of ours")
+	}
+	recs, err := store.Read(t.Context(), e.Live, place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(recs[0].Value)
+	put := func(t *testing.T, text string) {
+		t.Helper()
+		_, err := store.Apply(t.Context(), e.Live, store.Commit{
+			Partition: place.Partition, Writes: []store.Write{{Name: place.Name, Value: []byte(text), TTL: time.Hour}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{
+		"empty": "", "one more": good + "1 ", "one less": good[strings.Index(good, " ")+1:], "cut": good[:len(good)-1], "another separator": strings.ReplaceAll(good, " ", ","),
+		"letters": "a" + good[1:], "sign": "+" + good, "space": " " + good, "too large": "18446744073709551616 " + good, "JSON": `{"g":[` + good + `]}`,
+	} {
+		put(t, text)
+		if seen, err := e.Tx.Introspect(t.Context(), e.Settled("mail-server"), compact); err != nil || seen.Active {
+			t.Errorf("%s: active: %+v %v", name, seen, err)
+		}
+		if got, err := e.redeem(compact, "r", ""); err == nil {
+			t.Errorf("%s: redeemed: %+v", name, got)
+		}
+	}
+	again := e.obolus().AccessToken
+	if _, err := e.redeem(again, "r", ""); err != nil {
+		t.Errorf("another one: %v", err)
 	}
 }
 
