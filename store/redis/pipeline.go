@@ -13,11 +13,13 @@ import (
 	"obolus/store"
 )
 
-// pipeline is a batch on its way: one command for each commit and read, and what closes it.
+// pipeline is a batch on its way: one command for each commit, one for all reads or, in a Cluster, where keys are in many places and may
+// be on their way between two, for each of them, and what closes it.
 type pipeline struct {
 	pipe    redis.Pipeliner
 	commits []once
 	reads   []*redis.Cmd
+	all     bool // there is one command for all reads
 	checks  []once // one for each node that a fenced batch touches
 	clock   *redis.Cmd
 }
@@ -44,10 +46,14 @@ func (e *Engine) pipeline(ctx context.Context, b store.Batch, known *known) *pip
 		p.commits = append(p.commits, once{redis.NewCmd(ctx, commitArgs(base, c)...)})
 		bases = append(bases, base)
 	}
-	for _, k := range b.Reads {
-		base := e.base(k.Partition)
-		p.reads = append(p.reads, redis.NewCmd(ctx, "get", base+k.Name))
-		bases = append(bases, base)
+	if p.all = !e.cluster && len(b.Reads) > 1; p.all {
+		p.reads = []*redis.Cmd{redis.NewCmd(ctx, e.readArgs(b.Reads)...)}
+	} else {
+		for _, k := range b.Reads {
+			base := e.base(k.Partition)
+			p.reads = append(p.reads, redis.NewCmd(ctx, "get", base+k.Name))
+			bases = append(bases, base)
+		}
 	}
 	switch {
 	case known != nil:
@@ -59,6 +65,15 @@ func (e *Engine) pipeline(ctx context.Context, b store.Batch, known *known) *pip
 		p.clock = redis.NewCmd(ctx, "evalsha", clockScript.Hash(), 1, bases[0])
 	}
 	return p
+}
+
+func (e *Engine) readArgs(keys []store.Key) []any {
+	args := make([]any, 1, len(keys)+1)
+	args[0] = "mget"
+	for _, k := range keys {
+		args = append(args, e.key(k))
+	}
+	return args
 }
 
 func (p *pipeline) send(ctx context.Context) {
@@ -111,7 +126,7 @@ func noScript(err error) bool {
 }
 
 func (p *pipeline) results(b store.Batch) (store.Results, error) {
-	res := store.Results{Outcomes: make([]store.Outcome, len(b.Commits)), Records: make([]store.Record, len(b.Reads))}
+	res := store.Results{Outcomes: make([]store.Outcome, len(b.Commits))}
 	var micros, latest int64
 	var failed, invalid error
 	for i, c := range b.Commits {
@@ -124,11 +139,9 @@ func (p *pipeline) results(b store.Batch) (store.Results, error) {
 		}
 		res.Outcomes[i], latest = out, max(latest, at)
 	}
-	for i, k := range b.Reads {
-		var err error
-		if res.Records[i], err = read(k, p.reads[i]); err != nil {
-			failed = err
-		}
+	var err error
+	if res.Records, err = p.records(b.Reads); err != nil {
+		failed = err
 	}
 	for _, c := range p.closing() {
 		var err error
@@ -156,6 +169,40 @@ func (p *pipeline) closing() []*redis.Cmd {
 		cmds = append(cmds, p.clock)
 	}
 	return cmds
+}
+
+func (p *pipeline) records(keys []store.Key) ([]store.Record, error) {
+	recs := make([]store.Record, len(keys))
+	if !p.all {
+		for i, k := range keys {
+			var err error
+			if recs[i], err = read(k, p.reads[i]); err != nil {
+				return nil, err
+			}
+		}
+		return recs, nil
+	}
+	answer, err := p.reads[0].Slice()
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if len(answer) != len(keys) {
+		return nil, errAnswer
+	}
+	for i, k := range keys {
+		recs[i].Key = k
+		if answer[i] == nil {
+			continue
+		}
+		raw, ok := at[string](answer, i)
+		if !ok {
+			return nil, errAnswer
+		}
+		if recs[i], err = decode(k, raw); err != nil {
+			return nil, err
+		}
+	}
+	return recs, nil
 }
 
 func read(k store.Key, cmd *redis.Cmd) (store.Record, error) {

@@ -32,6 +32,7 @@ var _ store.Engine = (*Engine)(nil)
 type Engine struct {
 	client   redis.UniversalClient
 	prefix   string
+	cluster  bool
 	listener *listener
 	fence    continuity
 	replicas replicas
@@ -60,6 +61,7 @@ func Open(ctx context.Context, address string, o Options) (*Engine, error) {
 	e := &Engine{prefix: o.Prefix, replicas: opts.replicas}
 	opts.OnConnect = e.greet
 	e.client = redis.NewUniversalClient(opts.UniversalOptions)
+	_, e.cluster = e.client.(*redis.ClusterClient)
 	e.listener = newListener(e.client)
 	for _, hook := range o.Hooks {
 		e.client.AddHook(hook)
@@ -191,11 +193,16 @@ func (e *Engine) open(ctx context.Context) error {
 
 // base is what the keys of a partition start with, and its channel. Braces and what escapes them are escaped, so that
 // the hash tag is the partition and no two partitions share a key.
-func (e *Engine) base(partition string) string {
+func (e *Engine) base(partition string) string { return e.prefix + "{" + escape(partition) + "}" }
+
+// key is where a record lies: the base of its partition and its name.
+func (e *Engine) key(k store.Key) string { return e.prefix + "{" + escape(k.Partition) + "}" + k.Name }
+
+func escape(partition string) string {
 	if strings.ContainsAny(partition, "%{}") {
-		partition = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D").Replace(partition)
+		return strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D").Replace(partition)
 	}
-	return e.prefix + "{" + partition + "}"
+	return partition
 }
 
 func unavailable(err error) error {
