@@ -86,6 +86,33 @@ func TestTheNewestComeFirst(t *testing.T) {
 	}
 }
 
+func TestTheEndOfTheChain(t *testing.T) {
+	t.Parallel()
+	records := memory.New(time.Now)
+	r, l := ledgerOf(t, records)
+	if seq, hash, err := l.Head(t.Context()); seq != 0 || hash != "" || err != nil {
+		t.Errorf("of nothing: %d %q %v", seq, hash, err)
+	}
+	record(t, r, audit.Event{Kind: audit.KindRedeem}, audit.Event{Kind: audit.KindRestore})
+	events, err := l.Events(t.Context(), audit.Filter{After: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seq, hash, err := l.Head(t.Context()); seq != 2 || hash != events[0].Hash || err != nil {
+		t.Errorf("%d %q %v, want %+v", seq, hash, err, events[0])
+	}
+	recs, err := store.Read(t.Context(), records, store.Key{Partition: "ledger", Name: "head"}, store.Key{Partition: "ledger", Name: "e/00000000000000000002"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seq, hash, ok := audit.HeadIn(recs[0]); seq != 2 || hash != events[0].Hash || !ok {
+		t.Errorf("in its record: %d %q %v", seq, hash, ok)
+	}
+	if _, _, ok := audit.HeadIn(recs[1]); ok {
+		t.Error("an event was taken for the end")
+	}
+}
+
 func TestManyServersWriteOneChain(t *testing.T) {
 	t.Parallel()
 	records := memory.New(time.Now)

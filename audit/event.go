@@ -31,6 +31,9 @@ const (
 	KindClient    Kind = "client_authentication" // a client failed to prove who it is
 	KindAuthorize Kind = "authorize"
 	KindSignal    Kind = "security_event" // somebody who is trusted told what happened to a user
+	KindBackup    Kind = "backup"         // the records were copied
+	KindRestore   Kind = "restore"        // the records are those of a backup from here on
+	KindMigrate   Kind = "migrate"        // the records have come from another store
 )
 
 // Event is one entry of the ledger. Whoever decides fills it as it goes; it is written once.

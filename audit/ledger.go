@@ -142,6 +142,21 @@ func (l *Ledger) checkEnd(ctx context.Context, end head) (uint64, error) {
 	return end.Seq, nil
 }
 
+// Head is the number and the hash of the last event; zero when there is none.
+func (l *Ledger) Head(ctx context.Context) (seq uint64, hash string, err error) {
+	end, err := l.end(ctx)
+	return end.Seq, end.Hash, err
+}
+
+// HeadIn reads the number and the hash of the last event from the record that keeps them; ok is false for any other record.
+func HeadIn(rec store.Record) (seq uint64, hash string, ok bool) {
+	var kept head
+	if rec.Key != (store.Key{Partition: partition, Name: headName}) || json.Unmarshal(rec.Value, &kept) != nil {
+		return 0, "", false
+	}
+	return kept.Seq, kept.Hash, true
+}
+
 func (l *Ledger) end(ctx context.Context) (head, error) {
 	recs, err := store.Read(ctx, l.records, store.Key{Partition: partition, Name: headName})
 	if err != nil || !recs[0].Exists() {

@@ -62,21 +62,20 @@ func (l *Live) Renew(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		was, rec := Epoch{}, res.Records[0]
-		if rec.Exists() {
-			if err := json.Unmarshal(rec.Value, &was); err != nil {
-				return fmt.Errorf("read the epoch: %w", err)
-			}
-			if was.Fence == fence {
-				l.current.Store(&was)
-				return nil
-			}
+		rec := res.Records[0]
+		was, err := epochOf(rec)
+		if err != nil {
+			return err
+		}
+		if rec.Exists() && was.Fence == fence {
+			l.current.Store(&was)
+			return nil
 		}
 		next := Epoch{Number: was.Number + 1, Fence: fence}
 		if rec.Exists() {
 			next.Began = res.Now.Round(0).UTC()
 		}
-		opened, err := l.open(ctx, rec, next)
+		opened, err := open(ctx, l.records, rec, next)
 		if err != nil {
 			return err
 		}
@@ -87,7 +86,51 @@ func (l *Live) Renew(ctx context.Context) error {
 	}
 }
 
-func (l *Live) open(ctx context.Context, was Record, next Epoch) (bool, error) {
+// superseded is the fence of no live store.
+const superseded = "superseded"
+
+// Supersede ends the epoch that records remember, because they were put in the place of others: whatever live store is opened
+// over them begins a later one. Its number is above those that the others may have come to meanwhile, of which these records
+// know nothing, because epochs do not begin every second.
+func Supersede(ctx context.Context, records Engine) (Epoch, error) {
+	for {
+		res, err := records.Do(ctx, Batch{Reads: []Key{epochKey}})
+		if err != nil {
+			return Epoch{}, err
+		}
+		was, err := epochOf(res.Records[0])
+		if err != nil {
+			return Epoch{}, err
+		}
+		next := Epoch{Began: res.Now.Round(0).UTC(), Fence: superseded}
+		next.Number = max(was.Number+1, uint64(max(res.Now.Unix(), 0)))
+		opened, err := open(ctx, records, res.Records[0], next)
+		if err != nil || opened {
+			return next, err
+		}
+	}
+}
+
+// EpochIn is the epoch that a snapshot remembers.
+func EpochIn(s Snapshot) (Epoch, error) {
+	page, err := s.Page(Key{Partition: epochKey.Partition, Name: " "}, 1)
+	if err != nil || len(page) == 0 || page[0].Key != epochKey {
+		return Epoch{}, err
+	}
+	return epochOf(page[0].Record)
+}
+
+func epochOf(rec Record) (e Epoch, err error) {
+	if !rec.Exists() {
+		return Epoch{}, nil
+	}
+	if err := json.Unmarshal(rec.Value, &e); err != nil {
+		return Epoch{}, fmt.Errorf("read the epoch: %w", err)
+	}
+	return e, nil
+}
+
+func open(ctx context.Context, records Engine, was Record, next Epoch) (bool, error) {
 	value, err := json.Marshal(next)
 	if err != nil {
 		return false, err
@@ -96,7 +139,7 @@ func (l *Live) open(ctx context.Context, was Record, next Epoch) (bool, error) {
 	if was.Exists() {
 		cond.Is, cond.Version = AtVersion, was.Version
 	}
-	out, err := Apply(ctx, l.records, Commit{
+	out, err := Apply(ctx, records, Commit{
 		Partition: epochKey.Partition, If: []Condition{cond}, Writes: []Write{{Name: epochKey.Name, Value: value}},
 	})
 	return out.Applied, err

@@ -62,6 +62,46 @@ func TestAnEpochBeginsBeforeAnythingIsServed(t *testing.T) {
 	}
 }
 
+// TestRecordsThatReplaceOthersBeginALaterEpoch: what was issued under the others is out of reach, though the live store still has it
+// and they had come to epochs that these records have not heard of.
+func TestRecordsThatReplaceOthersBeginALaterEpoch(t *testing.T) {
+	t.Parallel()
+	c := &clock{}
+	records, engine := memory.New(c.now), newForgetful(c.now)
+	old := openLive(t, engine, records)
+	set(t, old, "p", "n", "from before")
+	copied := memory.New(c.now) // as records was in its first epoch
+	set(t, copied, "epoch", "current", string(get(t, records, "epoch", "current").Value))
+	for range 3 {
+		engine.restart()
+		_, _ = old.Do(t.Context(), store.Batch{})
+		set(t, old, "p", "n", "from meanwhile")
+	}
+	for round := range 3 {
+		c.advance(time.Minute)
+		began, err := store.Supersede(t.Context(), copied)
+		if err != nil || began.Number <= old.Epoch().Number+1000 || !began.Began.Equal(c.now()) {
+			t.Errorf("superseded by %+v, %v", began, err)
+		}
+		c.advance(time.Minute)
+		later := openLive(t, engine, copied)
+		if e := later.Epoch(); e.Number != began.Number+1 || !e.Began.Equal(c.now()) {
+			t.Errorf("the epoch after it is %+v", e)
+		}
+		if rec := get(t, later, "p", "n"); rec.Exists() {
+			t.Errorf("round %d: found %+v", round, rec)
+		}
+		set(t, later, "p", "n", "from the copy")
+	}
+	if e, err := store.Supersede(t.Context(), memory.New(c.now)); err != nil || e.Number == 0 {
+		t.Errorf("records of nobody: %+v, %v", e, err)
+	}
+	set(t, copied, "epoch", "current", "{")
+	if _, err := store.Supersede(t.Context(), copied); err == nil {
+		t.Error("an epoch that cannot be read was passed over")
+	}
+}
+
 func TestWhatAnEarlierEpochLeftIsOutOfReach(t *testing.T) {
 	t.Parallel()
 	c := &clock{}

@@ -84,7 +84,7 @@ var floors = []struct {
 	packages []string
 }{
 	{true, []string{"oauth", "oauth/strict", "oauth/details"}},
-	{true, []string{"token", "store"}},
+	{true, []string{"token", "store", "store/archive"}},
 	{true, []string{"agents", "audit", "consent", "keys", "policy", "signals", "transaction"}},
 	{true, []string{"oauth/authcode", "oauth/exchange", "users"}},
 	{false, []string{"oauth/endpoint", "web", "admin", "store/bolt", "store/memory", "store/postgres", "store/redis", "store/storetest", "resource"}},

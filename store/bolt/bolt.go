@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,18 +28,19 @@ type Options struct {
 	Now func() time.Time
 }
 
-var _ store.Engine = (*Engine)(nil)
+var _ store.Durable = (*Engine)(nil)
 
 // Engine is an open file.
 type Engine struct {
-	db     *bbolt.DB
-	now    func() time.Time
-	fence  string
-	mark   *mark
-	desk   *turns.Desk
-	hub    watchers.Hub
-	closed atomic.Bool
-	broken atomic.Pointer[damage]
+	db      *bbolt.DB
+	now     func() time.Time
+	fence   atomic.Pointer[string]
+	writing sync.Mutex // for the mark, which follows what was written
+	mark    *mark
+	desk    *turns.Desk
+	hub     watchers.Hub
+	closed  atomic.Bool
+	broken  atomic.Pointer[damage]
 }
 
 // Open opens the file at path, creating it (for its owner alone) and the folders above it when they are not there. It
@@ -52,6 +54,9 @@ func Open(path string, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{db: db, now: o.Now}
+	if err := forgetLooks(path); err != nil {
+		return nil, errors.Join(failed(path, err), closeFile(db))
+	}
 	if err := e.recognize(path); err != nil {
 		return nil, errors.Join(err, closeFile(db))
 	}
@@ -61,9 +66,10 @@ func Open(path string, o Options) (*Engine, error) {
 
 // recognize makes the buckets of a new file and finds out whether an old one is the one that was here before.
 func (e *Engine) recognize(path string) error {
+	var fence string
 	var last uint64
 	err := intact(func() (err error) {
-		e.fence, last, err = prepare(e.db)
+		fence, last, err = prepare(e.db)
 		return err
 	})
 	if err != nil {
@@ -73,15 +79,15 @@ func (e *Engine) recognize(path string) error {
 	if err != nil {
 		return err
 	}
-	if e.mark.knows(e.fence, last) {
-		return nil
-	}
-	if e.fence, err = renew(e.db); err == nil {
-		err = e.mark.keep(e.fence, last)
+	if !e.mark.knows(fence, last) {
+		if fence, err = renew(e.db); err == nil {
+			err = e.mark.keep(fence, last)
+		}
 	}
 	if err != nil {
 		return errors.Join(failed(path, err), e.mark.close())
 	}
+	e.fence.Store(&fence)
 	return nil
 }
 
@@ -93,7 +99,7 @@ func (e *Engine) Do(ctx context.Context, b store.Batch) (store.Results, error) {
 	if err := e.open(ctx); err != nil {
 		return store.Results{}, err
 	}
-	if b.Fence != "" && b.Fence != e.fence {
+	if b.Fence != "" && b.Fence != *e.fence.Load() {
 		return store.Results{}, store.ErrFence
 	}
 	if len(b.Commits) > 0 {
@@ -139,7 +145,7 @@ func (e *Engine) Watch(ctx context.Context, partition string) (<-chan string, er
 
 // Fence is a random word that the file has carried since it was made, or since a rollback of it was noticed.
 func (e *Engine) Fence(ctx context.Context) (string, error) {
-	return e.fence, e.open(ctx)
+	return *e.fence.Load(), e.open(ctx)
 }
 
 // Close lets what was taken on end, and lets go of the file.

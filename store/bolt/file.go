@@ -177,9 +177,11 @@ func prepare(db *bbolt.DB) (fence string, last uint64, err error) {
 // renew gives the file another fence.
 func renew(db *bbolt.DB) (fence string, err error) {
 	fence = rand.Text()
-	return fence, db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucketAbout)).Put([]byte(aboutFence), []byte(fence))
-	})
+	return fence, db.Update(func(tx *bbolt.Tx) error { return putFence(tx, fence) })
+}
+
+func putFence(tx *bbolt.Tx, fence string) error {
+	return tx.Bucket([]byte(bucketAbout)).Put([]byte(aboutFence), []byte(fence))
 }
 
 func number(b []byte) uint64 { return binary.BigEndian.Uint64(b) }

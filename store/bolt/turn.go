@@ -23,6 +23,8 @@ type result struct {
 
 // turn carries out the batches that were taken in one transaction.
 func (e *Engine) turn(taken []*turns.Turn) {
+	e.writing.Lock()
+	defer e.writing.Unlock()
 	results, last, err := e.write(taken)
 	if err = e.judge(err); err != nil {
 		for _, t := range taken {

@@ -31,6 +31,9 @@ type Options struct {
 	// MaxConns is how many connections there are at most, besides the one for watching; ten when zero. The URL's
 	// pool_max_conns goes before it.
 	MaxConns int
+	// Alone opens the schema only if nobody else uses it, and keeps others out: what they are told is store.ErrLocked. There
+	// is one connection then, and no watching.
+	Alone bool
 }
 
 const (
@@ -41,7 +44,7 @@ const (
 	callTimeout    = 10 * time.Second
 )
 
-var _ store.Engine = (*Engine)(nil)
+var _ store.Durable = (*Engine)(nil)
 
 // Engine is a schema in a database.
 type Engine struct {
@@ -53,6 +56,8 @@ type Engine struct {
 	listener *listener
 	sweeping sync.WaitGroup
 	warnings []string
+	alone    bool
+	id       atomic.Pointer[string] // that the schema had when it was opened
 	closed   atomic.Bool
 }
 
@@ -64,6 +69,8 @@ func Open(ctx context.Context, url string, o Options) (*Engine, error) {
 		return nil, err
 	}
 	switch {
+	case o.Alone:
+		conns = 1
 	case conns == 0 && o.MaxConns == 0:
 		conns = defaultConns
 	case conns == 0:
@@ -75,7 +82,13 @@ func Open(ctx context.Context, url string, o Options) (*Engine, error) {
 	if !plainName(o.Schema) {
 		return nil, errors.New("postgres schema wants a name of a-z, 0-9 and _ that starts with a letter")
 	}
-	e := &Engine{pool: newPool(config, conns), words: wordsFor(o.Schema)}
+	e := &Engine{pool: newPool(config, conns), words: wordsFor(o.Schema), alone: o.Alone}
+	config.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error {
+		if err := settle(ctx, c); err != nil {
+			return err
+		}
+		return e.take(ctx, c)
+	}
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	if err := e.prepare(ctx); err != nil {
 		e.end()
@@ -96,7 +109,12 @@ func (e *Engine) prepare(ctx context.Context) error {
 			return err
 		}
 		e.warnings = warnings
-		return e.words.create(ctx, c)
+		if err := e.words.create(ctx, c); err != nil {
+			return err
+		}
+		id, err := word(ctx, c.PgConn(), "select id from "+e.words.schema+".about")
+		e.id.Store(&id)
+		return err
 	})
 }
 
@@ -267,6 +285,11 @@ var errClosed = errors.New("engine is closed")
 func unavailable(err error) error {
 	if errors.Is(err, store.ErrUnavailable) {
 		return err
+	}
+	for _, told := range []error{errServed, errAlone, errReplaced} {
+		if errors.Is(err, told) {
+			return fmt.Errorf("%w: postgres: %w", store.ErrUnavailable, told)
+		}
 	}
 	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return fmt.Errorf("%w: postgres: %s", store.ErrUnavailable, strings.Join(strings.Fields(failed.Error()), " "))

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	_ "embed"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"hash/fnv"
@@ -15,12 +16,13 @@ import (
 // layout is the version of the schema that this program knows. Another layout comes with functions that change the old one.
 const layout = 1
 
-// The spaces of advisory locks, which all users of a database share: partitions, the ears of those who watch, and the making
-// of the schema.
+// The spaces of advisory locks, which all users of a database share: partitions, the ears of those who watch, the making of the
+// schema, and its use.
 const (
 	lockPartition = 0x0b0100
 	lockEar       = 0x0b0101
 	lockSchema    = 0x0b0102
+	lockUse       = 0x0b0103
 
 	stripes = 4096 // partitions share this many locks, so that a transaction never needs more than the server has
 	ears    = 64
@@ -35,8 +37,9 @@ type words struct {
 	schema  string // the name, quoted
 	channel string
 	salt    string
+	use     int32 // the lock of the schema in the space of lockUse
 
-	hold, apply, read, list, clock, sweep string
+	hold, apply, read, list, clock, sweep, moment, walk string
 }
 
 func wordsFor(schema string) words {
@@ -49,6 +52,7 @@ func wordsFor(schema string) words {
 		schema:  quoted,
 		channel: "obolus_" + hex.EncodeToString(sum[:8]),
 		salt:    schema + "\x00",
+		use:     int32(binary.BigEndian.Uint32(sum[:])), //nolint:gosec // any 32 bits will do
 
 		hold:  "select " + quoted + ".hold($1)",
 		apply: "select * from " + quoted + ".apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -62,6 +66,10 @@ func wordsFor(schema string) words {
 		clock: "select floor(extract(epoch from clock_timestamp()) * 1000000)::bigint, case when $1 then " + quoted + ".fence() else '' end",
 		sweep: "delete from " + quoted + ".records where ctid = any (array(select r.ctid from " + quoted + ".records r" +
 			" where r.expires <= " + now + " order by r.expires limit $1 for update skip locked))",
+		moment: "select floor(extract(epoch from clock_timestamp()) * 1000000)::bigint, last_value - (not is_called)::int from " + quoted + ".versions",
+		walk: "select r.partition, r.name, r.version, coalesce(r.expires, 0), r.listed, r.value from " + quoted + ".records r" +
+			" where (r.partition, r.name) > ($1, $2) and (r.expires is null or r.expires > $3)" +
+			" order by r.partition, r.name limit $4",
 	}
 }
 

@@ -41,7 +41,6 @@ func parse(address string) (*pgx.ConnConfig, int, error) {
 	if config.ValidateConnect == nil {
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // of several hosts, the one that leads
 	}
-	config.AfterConnect = settle
 	return config, conns, nil
 }
 
