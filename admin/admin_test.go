@@ -2,16 +2,20 @@ package admin_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"obolus/admin"
 	"obolus/agents"
 	"obolus/audit"
 	"obolus/consent"
+	"obolus/store"
 )
 
 func TestOnlyOperatorsGetIn(t *testing.T) {
@@ -435,5 +439,56 @@ func TestTheClientTellsWhatWentWrong(t *testing.T) {
 	nobody := &admin.Client{Server: "http://127.0.0.1:1", Token: operators, HTTP: http.DefaultClient}
 	if _, err := nobody.Do(t.Context(), admin.Call{Method: "GET", Path: "/agents"}, nil); err == nil || !strings.Contains(err.Error(), "no server answers at http://127.0.0.1:1") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// torn is a copy of which a part cannot be read.
+type torn struct {
+	io.Reader
+	closed chan struct{}
+}
+
+func (c *torn) Close() error { close(c.closed); return nil }
+
+func TestACopyOfTheRecordsIsSentWholeOrNot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	body := strings.Repeat("records ", 1<<20)
+	for _, c := range []struct {
+		name string
+		read io.Reader
+		err  error
+	}{
+		{"whole", strings.NewReader(body), nil},
+		{"torn", io.MultiReader(strings.NewReader(body[:3<<20]), iotest.ErrReader(errors.New("the disk is gone"))), io.ErrUnexpectedEOF},
+		{"short", strings.NewReader(body[:5<<20]), io.ErrUnexpectedEOF},
+	} {
+		file := &torn{Reader: c.read, closed: make(chan struct{})}
+		w.backup = func() (*admin.Copy, error) { return &admin.Copy{ReadCloser: file, Bytes: int64(len(body))}, nil }
+		sent, err := w.client.Stream(t.Context(), admin.Call{Method: "GET", Path: "/backup"})
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		got, err := io.ReadAll(sent)
+		sent.Close()
+		if sent.Bytes != int64(len(body)) || !errors.Is(err, c.err) || c.err == nil && string(got) != body {
+			t.Errorf("%s: %d of %d bytes, %v", c.name, len(got), sent.Bytes, err)
+		}
+		select {
+		case <-file.closed:
+		case <-time.After(5 * time.Second):
+			t.Errorf("%s: it was left open", c.name)
+		}
+	}
+	for want, err := range map[int]error{409: admin.ErrBusy, 503: store.ErrUnavailable, 500: errors.New("no room")} {
+		w.backup = func() (*admin.Copy, error) { return nil, err }
+		_, err := w.client.Stream(t.Context(), admin.Call{Method: "GET", Path: "/backup"})
+		if p, told := errors.AsType[*admin.Problem](err); !told || p.Status != want {
+			t.Errorf("%d: got %v", want, err)
+		}
+	}
+	w.client.Token = "another"
+	if _, err := w.client.Stream(t.Context(), admin.Call{Method: "GET", Path: "/backup"}); err == nil {
+		t.Error("anybody gets the records")
 	}
 }

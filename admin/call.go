@@ -143,6 +143,7 @@ type answer struct {
 	body    any
 	version uint64 // sent as ETag when not zero
 	created bool
+	copy    *Copy // sent as it is, instead of a body
 }
 
 func (a answer) write(w http.ResponseWriter, rt route) error {

@@ -45,11 +45,40 @@ const maxAnswer = 64 << 20
 
 // Do carries out a call, reads the answer into out unless it is nil, and returns the ETag. A refusal is a *Problem.
 func (c *Client) Do(ctx context.Context, call Call, out any) (etag string, err error) {
+	res, err := c.send(ctx, call)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	if out == nil {
+		return res.Header.Get("ETag"), nil
+	}
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err == nil {
+		err = json.Unmarshal(data, out)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the answer: %w", err)
+	}
+	return res.Header.Get("ETag"), nil
+}
+
+// Stream carries out a call whose answer is no JSON, and gives the answer to read, with its length as far as it is told.
+func (c *Client) Stream(ctx context.Context, call Call) (*Copy, error) {
+	res, err := c.send(ctx, call) //nolint:bodyclose // whoever reads the copy closes it
+	if err != nil {
+		return nil, err
+	}
+	return &Copy{ReadCloser: res.Body, Bytes: res.ContentLength}, nil
+}
+
+// send sends a call and returns an answer that is no refusal. Its body is the caller's to close.
+func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 	var body io.Reader
 	if call.Body != nil {
 		data, err := json.Marshal(call.Body)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		body = bytes.NewReader(data)
 	}
@@ -59,7 +88,7 @@ func (c *Client) Do(ctx context.Context, call Call, out any) (etag string, err e
 	}
 	req, err := http.NewRequestWithContext(ctx, call.Method, target, body)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.Token)
 	if call.Body != nil {
@@ -70,23 +99,17 @@ func (c *Client) Do(ctx context.Context, call Call, out any) (etag string, err e
 	}
 	res, err := c.HTTP.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("%w at %s: %w", ErrNoServer, c.Server, err)
+		return nil, fmt.Errorf("%w at %s: %w", ErrNoServer, c.Server, err)
+	}
+	if res.StatusCode < http.StatusBadRequest {
+		return res, nil
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return "", fmt.Errorf("read the answer: %w", err)
+		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	if res.StatusCode >= http.StatusBadRequest {
-		return "", refusal(res, data)
-	}
-	if out == nil {
-		return res.Header.Get("ETag"), nil
-	}
-	if err := json.Unmarshal(data, out); err != nil {
-		return "", fmt.Errorf("read the answer: %w", err)
-	}
-	return res.Header.Get("ETag"), nil
+	return nil, refusal(res, data)
 }
 
 func refusal(res *http.Response, data []byte) error {

@@ -45,6 +45,7 @@ type world struct {
 	ledger   *audit.Ledger
 	life     *transaction.Transactions
 	records  *brittle
+	backup   func() (*admin.Copy, error)
 }
 
 // brittle is a store that can be told not to answer.
@@ -106,6 +107,9 @@ func must[T any](t *testing.T) func(T, error) T {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	ctx := context.Background()
+	w := &world{t: t, backup: func() (*admin.Copy, error) {
+		return &admin.Copy{ReadCloser: io.NopCloser(strings.NewReader("a backup")), Bytes: 8}, nil
+	}}
 	records := &brittle{Engine: memory.New(time.Now)}
 	live := must[*store.Live](t)(store.OpenLive(ctx, memory.New(time.Now), records))
 	mirror := store.NewMirror(records, live)
@@ -140,6 +144,7 @@ func newWorld(t *testing.T) *world {
 		Status: func(context.Context) (admin.Status, error) {
 			return admin.Status{Issuer: issuer, Ready: true, Warnings: []string{}}, nil
 		},
+		Backup:     func(context.Context, string) (*admin.Copy, error) { return w.backup() },
 		HashSecret: func(s string) string { return agents.HashSecret(secretKey, s) }, AllowAgentSecrets: true, Now: time.Now,
 		Details: must[*details.Registry](t)(details.New(nil)),
 		CanProve: func(c agents.Credential) error {
@@ -154,10 +159,9 @@ func newWorld(t *testing.T) *world {
 	server.Register(router)
 	web := httptest.NewServer(router)
 	t.Cleanup(web.Close)
-	return &world{
-		t: t, url: web.URL, client: &admin.Client{Server: web.URL, Token: operators, HTTP: web.Client()},
-		consents: consents, ledger: ledger, life: life, records: records,
-	}
+	w.url, w.client = web.URL, &admin.Client{Server: web.URL, Token: operators, HTTP: web.Client()}
+	w.consents, w.ledger, w.life, w.records = consents, ledger, life, records
+	return w
 }
 
 // answer is what came back for a request.

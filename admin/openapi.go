@@ -56,7 +56,9 @@ func (b schemas) operation(rt route) object {
 	answers := object{"default": object{
 		"description": "A refusal", "content": b.content("application/problem+json", reflect.TypeFor[Problem]()),
 	}}
-	if rt.out == nil {
+	if rt.media != "" {
+		answers["200"] = object{"description": "Done", "content": object{rt.media: object{"schema": object{"type": "string", "format": "binary"}}}}
+	} else if rt.out == nil {
 		answers["204"] = object{"description": "Done"}
 	} else {
 		answers[strconv.Itoa(rt.status())] = b.answer(rt)

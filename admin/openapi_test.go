@@ -109,6 +109,9 @@ func (d document) hold(t *testing.T, method, path string, a answer) {
 		t.Errorf("%s %s answered %s, which is not documented", method, path, kind)
 		return
 	}
+	if schema := media["schema"].(object); schema["format"] == "binary" {
+		return
+	}
 	var v any
 	if err := json.Unmarshal(a.body, &v); err != nil {
 		t.Errorf("%s %s: %v", method, path, err)
@@ -190,6 +193,7 @@ func TestTheServerIsAsItsDocumentSays(t *testing.T) {
 		{"GET", "/policy-revisions/{id}", "/policy-revisions/2", "", 200, nil},
 		{"POST", "/policy-revisions/{id}/revert", "/policy-revisions/1/revert", `{"why":"x"}`, 200, nil},
 		{"GET", "/status", "/status", "", 200, nil},
+		{"GET", "/backup", "/backup", "", 200, nil},
 		{"DELETE", "/users/{id}", "/users/alice", "", 204, nil},
 		{"DELETE", "/agents/{id}", "/agents/mailer", "", 204, nil},
 		{"DELETE", "/resources/{id}", "/resources/mail", "", 204, nil},

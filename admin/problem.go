@@ -91,6 +91,7 @@ func asProblem(err error) *Problem {
 		{transaction.ErrNotFound, http.StatusNotFound, CodeNotFound},
 		{keys.ErrWithdrawn, http.StatusNotFound, CodeNotFound},
 		{keys.ErrCrowded, http.StatusConflict, CodeConflict},
+		{ErrBusy, http.StatusConflict, CodeConflict},
 		{agents.ErrChanged, http.StatusPreconditionFailed, CodeChanged},
 		{agents.ErrTaken, http.StatusConflict, CodeConflict},
 		{transaction.ErrState, http.StatusConflict, CodeConflict},

@@ -44,6 +44,7 @@ type Config struct {
 	Policies  Policies
 	Inspect   func(ctx context.Context, compact string) (Inspection, error)
 	Status    func(context.Context) (Status, error)
+	Backup    func(ctx context.Context, remote string) (*Copy, error) // ErrBusy: one is being made
 
 	// HashSecret is how a client's secret is kept.
 	HashSecret func(secret string) string
@@ -108,7 +109,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	missing := cfg.Token == "" || cfg.Agents == nil || cfg.Clients == nil || cfg.Resources == nil || cfg.Users == nil ||
 		cfg.Grants == nil || cfg.Lifecycle == nil || cfg.Ledger == nil || cfg.Record == nil || cfg.Keys == nil || cfg.Policies == nil ||
-		cfg.Inspect == nil || cfg.Status == nil || cfg.HashSecret == nil || cfg.CanProve == nil || cfg.Details == nil || cfg.Now == nil || cfg.Log == nil
+		cfg.Inspect == nil || cfg.Status == nil || cfg.Backup == nil || cfg.HashSecret == nil || cfg.CanProve == nil || cfg.Details == nil || cfg.Now == nil || cfg.Log == nil
 	if missing {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
@@ -169,6 +170,10 @@ func (s *Server) serve(rt route) http.Handler {
 		var a answer
 		if err == nil {
 			a, err = rt.do(r.Context(), c)
+		}
+		if err == nil && a.copy != nil {
+			s.send(w, rt, a.copy)
+			return
 		}
 		if err == nil {
 			err = a.write(w, rt)

@@ -14,17 +14,18 @@ type route struct {
 	name     string // operationId
 	about    string
 	query    []parameter
-	in       any  // a value of the body's type; nil: no body
-	optional bool // the body may be left out
-	out      any  // a value of the answer's type; nil: 204
-	created  bool // may answer 201
-	match    bool // reads If-Match
+	in       any    // a value of the body's type; nil: no body
+	optional bool   // the body may be left out
+	out      any    // a value of the answer's type; nil: 204
+	media    string // of an answer that is no JSON
+	created  bool   // may answer 201
+	match    bool   // reads If-Match
 	do       func(context.Context, call) (answer, error)
 }
 
 func (rt route) status() int {
 	switch {
-	case rt.out == nil:
+	case rt.out == nil && rt.media == "":
 		return http.StatusNoContent
 	case rt.created && rt.method == http.MethodPost:
 		return http.StatusCreated
@@ -59,7 +60,7 @@ func (s *Server) table() []route {
 	var all []route
 	for _, part := range [][]route{
 		s.agentRoutes(), s.clientRoutes(), s.resourceRoutes(), s.userRoutes(), s.grantRoutes(), s.stopRoutes(), s.keyRoutes(),
-		s.auditRoutes(), s.policyRoutes(), s.statusRoutes(),
+		s.auditRoutes(), s.policyRoutes(), s.statusRoutes(), s.backupRoutes(),
 	} {
 		all = append(all, part...)
 	}

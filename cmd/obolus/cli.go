@@ -25,6 +25,9 @@ type cli struct {
 	Policy   operator.PolicyCommand   `cmd:"" group:"For operators" help:"Check, test and explain guardrails."`
 	Audit    operator.AuditCommand    `cmd:"" group:"For operators" help:"Read and verify the ledger."`
 	Key      operator.KeyCommand      `cmd:"" group:"For operators" help:"The keys that sign tokens."`
+	Backup   operator.BackupCommand   `cmd:"" group:"For operators" help:"Copy the records into a file."`
+	Restore  operator.RestoreCommand  `cmd:"" group:"For operators" help:"Put the records of a backup back."`
+	Migrate  operator.MigrateCommand  `cmd:"" group:"For operators" help:"Move the records into another store."`
 
 	Token   operator.TokenCommand  `cmd:"" group:"For looking closer" help:"Read a token and say what a resource will think of it."`
 	Doctor  operator.DoctorCommand `cmd:"" group:"For looking closer" help:"Look at a configuration and its stores, and say what is weak."`

@@ -19,7 +19,10 @@ func main() {
 	}
 	outlastLimits()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	stage := operator.Stage{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Now: time.Now, Open: server.Open}
+	stage := operator.Stage{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Now: time.Now, Open: server.Open,
+		ShareRecords: server.ShareRecords, HoldRecords: server.HoldRecords, Version: buildVersion(),
+	}
 	err := run(ctx, os.Args[1:], stage)
 	stop()
 	os.Exit(operator.ExitCode(err))

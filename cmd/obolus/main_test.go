@@ -47,7 +47,10 @@ func obolus(t *testing.T, args ...string) said {
 func typed(t *testing.T, in string, args ...string) said {
 	t.Helper()
 	var out, errs bytes.Buffer
-	stage := operator.Stage{In: strings.NewReader(in), Out: &out, Err: &errs, Now: time.Now, Open: server.Open}
+	stage := operator.Stage{
+		In: strings.NewReader(in), Out: &out, Err: &errs, Now: time.Now, Open: server.Open,
+		ShareRecords: server.ShareRecords, HoldRecords: server.HoldRecords, Version: "test",
+	}
 	err := run(t.Context(), args, stage)
 	return said{out.String(), errs.String(), operator.ExitCode(err)}
 }

@@ -131,7 +131,16 @@ func (e *Engine) take(ctx context.Context, c *pgconn.PgConn) error {
 	if e.alone {
 		how = "pg_try_advisory_lock"
 	}
-	got, err := word(ctx, c, fmt.Sprintf("select %s(%d, %d)", how, lockUse, e.words.use))
+	got, err := "", error(nil)
+	for range lockTries {
+		if got, err = word(ctx, c, fmt.Sprintf("select %s(%d, %d)", how, lockUse, e.words.use)); got == "t" || err != nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(lockPause):
+		}
+	}
 	switch {
 	case err != nil:
 		return err
@@ -151,6 +160,12 @@ func (e *Engine) take(ctx context.Context, c *pgconn.PgConn) error {
 	}
 	return err
 }
+
+// A connection that was closed holds its lock until the server has noticed.
+const (
+	lockTries = 20
+	lockPause = 25 * time.Millisecond
+)
 
 // What a connection is refused with.
 var (

@@ -42,6 +42,10 @@ type Stage struct {
 	Now     func() time.Time
 	// Open opens the server's parts in this process, for a server that does not run.
 	Open func(ctx context.Context, cfg config.Config) (api http.Handler, closed func() error, err error)
+	// ShareRecords opens the store of records at an address, beside others where it lets them; HoldRecords keeps others out.
+	ShareRecords, HoldRecords func(ctx context.Context, address string) (store.Durable, error)
+	// Version is the program's.
+	Version string
 }
 
 // Session is a command's way to the API and to the person at the terminal.

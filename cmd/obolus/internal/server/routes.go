@@ -98,7 +98,7 @@ func (p *parts) api(secretKey []byte) (*admin.Server, error) {
 	return admin.New(admin.Config{
 		Token: p.operatorToken, Issuer: p.cfg.Issuer, Agents: p.registry, Clients: p.registry, Resources: resources{p.registry, p.ring}, Users: accounts{p.accounts},
 		Grants: p.consents, Lifecycle: p.life, Ledger: p.ledger, Record: p.recorder.Record, Keys: p.ring, Policies: p.guardrails,
-		Inspect: p.inspect, Status: p.status, HashSecret: func(secret string) string { return agents.HashSecret(secretKey, secret) },
+		Inspect: p.inspect, Status: p.status, Backup: p.backup, HashSecret: func(secret string) string { return agents.HashSecret(secretKey, secret) },
 		AllowAgentSecrets: p.cfg.AllowAgentSecrets, CanProve: p.cfg.CanProve, Details: p.types, Now: p.opts.Now, Log: p.opts.Log,
 	})
 }

@@ -26,6 +26,8 @@ type Options struct {
 	// Grace is how long what is in hand may take when the server is told to stop. What still waits then, for a person most
 	// likely, is told that it is over, and has as long again. Zero: 5 s.
 	Grace time.Duration
+
+	alone bool // nobody else may have the records open
 }
 
 func (o Options) filled() Options {

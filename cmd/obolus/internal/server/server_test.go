@@ -631,7 +631,7 @@ func TestStoresThatAreNotThere(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, lines, want string }{
 		{"redis", "live: 'redis://user:hunter2@127.0.0.1:1'\n", "the live store (redis://127.0.0.1:1)"},
-		{"postgres", "records: 'postgres://user:hunter2@127.0.0.1:1/x'\n", "the store of records (postgres://127.0.0.1:1)"},
+		{"postgres", "records: 'postgres://user:hunter2@127.0.0.1:1/x'\n", "the store of records (postgres://127.0.0.1:1/x)"},
 	} {
 		_, err := server.Start(t.Context(), load(t, t.TempDir(), c.lines), server.Options{})
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"obolus/cmd/obolus/internal/config"
 	"obolus/store"
+	"obolus/store/archive"
 	"obolus/store/bolt"
 	"obolus/store/memory"
 	"obolus/store/postgres"
@@ -19,7 +19,7 @@ import (
 
 // stores are what everything is remembered in.
 type stores struct {
-	records store.Engine
+	records store.Durable
 	engine  store.Engine // below live
 	live    *store.Live
 	mirror  *store.Mirror
@@ -29,23 +29,36 @@ type stores struct {
 func openStores(ctx context.Context, cfg config.Config, o Options) (*stores, error) {
 	records, err := openRecords(ctx, cfg.Records, o)
 	if err != nil {
-		return nil, fmt.Errorf("the store of records (%s): %w", shown(cfg.Records), err)
+		return nil, fmt.Errorf("the store of records (%s): %w", config.StoreName(cfg.Records), err)
+	}
+	if err := archive.Check(ctx, records); err != nil {
+		return nil, errors.Join(fmt.Errorf("the store of records (%s): %w", config.StoreName(cfg.Records), err), records.Close())
 	}
 	engine, err := openLive(ctx, cfg.Live, o)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the live store (%s): %w", shown(cfg.Live), err), records.Close())
+		return nil, errors.Join(fmt.Errorf("the live store (%s): %w", config.StoreName(cfg.Live), err), records.Close())
 	}
 	live, err := store.OpenLive(ctx, engine, records)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the live store (%s): %w", shown(cfg.Live), err), engine.Close(), records.Close())
+		return nil, errors.Join(fmt.Errorf("the live store (%s): %w", config.StoreName(cfg.Live), err), engine.Close(), records.Close())
 	}
 	return &stores{records: records, engine: engine, live: live, mirror: store.NewMirror(records, live)}, nil
 }
 
-func openRecords(ctx context.Context, address string, o Options) (store.Engine, error) {
+// ShareRecords opens the store of records at an address beside others who have it open, where the store lets them.
+func ShareRecords(ctx context.Context, address string) (store.Durable, error) {
+	return openRecords(ctx, address, Options{}.filled())
+}
+
+// HoldRecords opens the store of records at an address and keeps all others out.
+func HoldRecords(ctx context.Context, address string) (store.Durable, error) {
+	return openRecords(ctx, address, Options{alone: true}.filled())
+}
+
+func openRecords(ctx context.Context, address string, o Options) (store.Durable, error) {
 	file, ok := strings.CutPrefix(address, "bolt:")
 	if !ok {
-		e, err := postgres.Open(ctx, address, postgres.Options{})
+		e, err := postgres.Open(ctx, address, postgres.Options{Alone: o.alone})
 		if err != nil {
 			return nil, err
 		}
@@ -87,17 +100,4 @@ func (s *stores) answer(ctx context.Context) error {
 		return fmt.Errorf("live: %w", err)
 	}
 	return nil
-}
-
-// shown is a store's address without what may be secret in it.
-func shown(address string) string {
-	kind, _, _ := strings.Cut(address, ":")
-	if kind == "bolt" || kind == "memory" {
-		return address
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return kind
-	}
-	return kind + "://" + u.Host
 }

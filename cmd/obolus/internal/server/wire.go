@@ -64,6 +64,8 @@ type parts struct {
 	receiver   *signals.Receiver // nil: nobody's events are taken
 	nonceKey   []byte            // of DPoP nonces
 
+	copying sync.Mutex // held while a backup is made and sent
+
 	operatorToken string
 	handler       http.Handler
 }
