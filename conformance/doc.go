@@ -22,7 +22,7 @@
 // A Go test cannot be called TX-26, so a -run pattern with such an ID in it is read as one below TestConformance: the first two
 // become 'TestConformance/./(TX-26)'. Any other pattern means what it always means.
 //
-// OBOLUS_TEST_ROUNDS sets how many rounds TestOneFirst and TestKill9 run:
+// OBOLUS_TEST_ROUNDS sets how many rounds TestOneFirst, TestKill9 and TestStop run:
 //
 //	OBOLUS_TEST_ROUNDS=1000 go test ./conformance -run TestOneFirst -timeout 30m
 //

@@ -58,9 +58,10 @@ func start(t *testing.T, dir, address string, args ...string) {
 		cmd.Wait()
 		log.Close()
 	})
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}} // who listens may not serve yet
 	for range 200 {
-		if c, err := net.Dial("tcp", address); err == nil {
-			c.Close()
+		if res, err := client.Get("http://" + address + "/"); err == nil {
+			res.Body.Close()
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -422,14 +422,14 @@ Examples:
 // Run moves the agent; which way is the name of the command.
 func (c *AgentState) Run(ctx context.Context, s *Session, name CommandName) error {
 	var a agents.Agent
-	call := admin.Call{Method: http.MethodPost, Path: admin.Path("agents", c.ID, string(name)), Body: admin.Why{Why: c.Why}}
+	call, began := admin.Call{Method: http.MethodPost, Path: admin.Path("agents", c.ID, string(name)), Body: admin.Why{Why: c.Why}}, s.Now()
 	if _, err := s.api.Do(ctx, call, &a); err != nil {
 		return err
 	}
 	if s.json {
 		return s.print(a, nil)
 	}
-	s.say("The agent %s is %s.", a.ID, a.State)
+	s.say("The agent %s is %s on every server, acknowledged after %s.", a.ID, a.State, s.Now().Sub(began).Round(time.Millisecond))
 	return nil
 }
 

@@ -333,7 +333,7 @@ func TestKeysElsewhere(t *testing.T) {
 		return fmt.Sprintf("\n  - {id: %s, name: Agent %s, jwks_uri: '%s'}", id, id, uri)
 	}
 	lines := "agents:" + agent("good", host.URL+"/good")
-	for _, id := range []string{"html", "huge", "slow", "drip", "redirect", "oct", "down", "bomb"} {
+	for _, id := range []string{"html", "huge", "slow", "drip", "redirect", "oct", "down", "bomb", "endless", "crowd", "curve", "heads", "hangup", "wrongkid", "private"} {
 		lines += agent(id, host.URL+"/"+id)
 	}
 	var ahead atomic.Int64
@@ -382,6 +382,39 @@ func TestKeysElsewhere(t *testing.T) {
 			w.Header().Set("Content-Encoding", "gzip")
 			_, _ = w.Write([]byte("\x1f\x8b\x08\x00"))
 		},
+		"endless": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"keys":[`))
+			for junk := []byte(strings.Repeat(`{"kty":"XY"},`, 1000)); r.Context().Err() == nil; {
+				if _, err := w.Write(junk); err != nil {
+					return
+				}
+			}
+		},
+		"crowd": func(w http.ResponseWriter, _ *http.Request) { // as many keys as a document may hold, and not the one
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"keys":[` + strings.Repeat(`{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},`, 2900) + `{"kty":"XY"}]}`))
+		},
+		"curve": func(w http.ResponseWriter, _ *http.Request) { // a point that is on no curve, under the right kid
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","kid":"` + thief.KeyID() + `"}]}`))
+		},
+		"heads": func(w http.ResponseWriter, _ *http.Request) {
+			for i := range 2000 {
+				w.Header().Set(fmt.Sprint("X-", i), strings.Repeat("x", 100))
+			}
+		},
+		"hangup": func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_ = c.Close()
+			}
+		},
+		"wrongkid": publishes(t, second),
+		"private": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`))
+		},
 		"drip": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			for r.Context().Err() == nil {
@@ -394,6 +427,9 @@ func TestKeysElsewhere(t *testing.T) {
 		host.will(answer)
 		must(id, thief, 401)
 		host.will(publishes(t, first)) // nothing of that is remembered
+		if id == "wrongkid" || id == "crowd" {
+			ahead.Add(int64(31 * time.Second)) // but a set that was in order is, until a kid that is not in it may be looked for again
+		}
 		must(id, first, 200)
 	}
 	if elsewhere.hits.Load() != 0 {
