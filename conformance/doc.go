@@ -1,6 +1,7 @@
 // Package conformance holds the server to the standards from outside: it builds the program once, runs it as its users
 // would, and speaks HTTP to it. It shares no code with what it tests: tokens, assertions and proofs are signed and read here
-// with the standard library alone.
+// with the standard library alone. Requirements of a resource server are held by the guard of package resource, which stands here
+// before handlers that count their effects, in replicas that ask the real server.
 //
 // Every case has the ID of a row in the checklist of requirements ("TX-26"), and runs against two shapes of an
 // installation:

@@ -305,6 +305,58 @@ func endless() resource.Rule {
 }
 
 // One transaction pays for one thing that every parser reads alike.
+// ACT-15: who acts is judged apart from what they may do, and before.
+func TestWhoActs(t *testing.T) {
+	t.Parallel()
+	is := newIssuer(t)
+	only := func(subject string) func([]resource.Actor) error {
+		return func(actors []resource.Actor) error {
+			if len(actors) == 0 {
+				return resource.WrongActor("an agent must act")
+			}
+			if actors[0].Subject != subject {
+				return errors.New("not this one")
+			}
+			actors[0].Subject = "changed"
+			return nil
+		}
+	}
+	deep := resource.Rule{Chain: only("agent-a"), Refine: func(*http.Request) (resource.Rule, error) { return resource.Rule{Chain: only("agent-b")}, nil }}
+	for name, c := range map[string]struct {
+		rule   resource.Rule
+		token  string
+		status int
+	}{
+		"who may":             {resource.Rule{Chain: only("agent-a")}, is.token(once), http.StatusOK},
+		"another":             {resource.Rule{Chain: only("agent-b")}, is.token(once), http.StatusForbidden},
+		"nobody":              {resource.Rule{Chain: only("agent-a")}, is.token(once, func(c *token.Claims) { c.Act = nil }), http.StatusForbidden},
+		"another, and scopes": {resource.Rule{Chain: only("agent-b"), Scopes: []string{"mail.burn"}}, is.token(once), http.StatusForbidden},
+		"both rules":          {deep, is.token(once), http.StatusForbidden},
+		"by its refinement": {resource.Rule{Refine: func(*http.Request) (resource.Rule, error) {
+			return resource.Rule{Chain: only("agent-b")}, nil
+		}}, is.token(once), http.StatusForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			effect := new(effects)
+			handler := is.guard().Require(c.rule)(effect)
+			w := do(handler, request("POST", "/mail/send", "{}", c.token))
+			if w.Code != c.status || (effect.Load() == 1) != (c.status == http.StatusOK) {
+				t.Errorf("%d %s, %d effects", w.Code, w.Body, effect.Load())
+			}
+			if w.Code != http.StatusForbidden {
+				return
+			}
+			if got := challenge(w); !strings.Contains(got, `error="actor_unauthorized"`) || strings.Contains(got, "insufficient_scope") {
+				t.Errorf("challenge %s", got)
+			}
+			if w := do(is.guard().Require(send)(effect), request("POST", "/mail/send", "{}", c.token)); w.Code != http.StatusOK {
+				t.Errorf("the refusal burnt the token: %d %s", w.Code, w.Body)
+			}
+		})
+	}
+}
+
 func TestBodiesUnderAOneTransactionToken(t *testing.T) {
 	t.Parallel()
 	is := newIssuer(t)

@@ -28,6 +28,9 @@ type Rule struct {
 	// Arrays says that a body which is a JSON array is one thing. Else it is a batch, which no one-transaction token pays for.
 	Arrays bool
 
+	// Chain says whether those who act for the user may: whoever acts comes first, and there is nobody where the user's own app asks. Its errors
+	// refuse with 403 and actor_unauthorized, since no broader scope would help. It does not see the request.
+	Chain func(actors []Actor) error
 	// Refine gives a further rule for what this request asks: its scopes are needed too, and its functions run too.
 	Refine func(r *http.Request) (Rule, error)
 	// Details says whether the request is within what was granted. Without it a token with authorization_details is refused:
@@ -60,6 +63,13 @@ func NoDetail(description string) error {
 	}
 }
 
+// WrongActor is the refusal of those who act: of who they are, whatever they ask for.
+func WrongActor(description string) error {
+	return &oauth.Error{
+		Code: oauth.ActorUnauthorized, Reason: oauth.ReasonGuardrail, HTTPStatus: http.StatusForbidden, Description: oauth.Printable(description),
+	}
+}
+
 // readsBody says whether the rule's functions may look at the body.
 func (r Rule) readsBody() bool {
 	return r.Refine != nil || r.Details != nil || r.Check != nil || r.Digest != nil
@@ -82,6 +92,11 @@ func (r Rule) and(more Rule) Rule {
 	}
 	if len(more.ACR) > 0 {
 		out.ACR = more.ACR
+	}
+	if r.Chain != nil && more.Chain != nil {
+		out.Chain = func(actors []Actor) error { return errors.Join(r.Chain(actors), more.Chain(actors)) }
+	} else if more.Chain != nil {
+		out.Chain = more.Chain
 	}
 	out.Details = both(r.Details, more.Details)
 	out.Check = both(r.Check, more.Check)
@@ -113,7 +128,7 @@ const maxRefinements = 4
 
 // allow is step 3: scope, user authentication, the body and the functions of the rule. The rule that was applied in the end is in the caller.
 func (g *Guard) allow(r *http.Request, c *Caller) error {
-	if err := g.allowScopes(c.rule.Scopes, c); err != nil {
+	if err := g.allowWho(c); err != nil {
 		return err // before a body is read for somebody who may not ask anyway
 	}
 	if err := g.readAhead(r, c); err != nil {
@@ -122,7 +137,7 @@ func (g *Guard) allow(r *http.Request, c *Caller) error {
 	if err := c.refine(r); err != nil {
 		return err
 	}
-	if err := g.allowScopes(c.rule.Scopes, c); err != nil {
+	if err := g.allowWho(c); err != nil {
 		return err
 	}
 	if err := g.allowUser(c.rule, c); err != nil {
@@ -159,6 +174,16 @@ func (c *Caller) refine(r *http.Request) error {
 		c.rule = c.rule.and(more)
 	}
 	return nil
+}
+
+// allowWho judges those who act, and then their scopes.
+func (g *Guard) allowWho(c *Caller) error {
+	if c.rule.Chain != nil {
+		if err := c.rule.Chain(slices.Clone(c.Chain)); err != nil {
+			return refused(err, WrongActor("whoever acts is not let in here"))
+		}
+	}
+	return g.allowScopes(c.rule.Scopes, c)
 }
 
 // allowScopes wants every scope, itself or within a broader one.
@@ -242,14 +267,19 @@ func forbidden(err error) error {
 	if err == nil {
 		return nil
 	}
+	return refused(err, &oauth.Error{
+		Code: oauth.InsufficientScope, Reason: oauth.ReasonGrantDetails, HTTPStatus: http.StatusForbidden,
+		Description: "the request is not within what was granted", Err: err,
+	})
+}
+
+// refused is the error of a rule's function as a refusal: itself if it is one, else the usual one for it.
+func refused(err, usual error) error {
 	if _, ok := errors.AsType[*oauth.Error](err); ok {
 		return err
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return oauth.Unavailable(err)
 	}
-	return fmt.Errorf("rule: %w", &oauth.Error{
-		Code: oauth.InsufficientScope, Reason: oauth.ReasonGrantDetails, HTTPStatus: http.StatusForbidden,
-		Description: "the request is not within what was granted", Err: err,
-	})
+	return fmt.Errorf("rule: %w", usual)
 }
