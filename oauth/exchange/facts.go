@@ -99,7 +99,7 @@ func (x *Exchange) plan(f *facts, who agents.Presented, look transaction.Look, r
 	t := trip{records: records}
 	t.Commits, t.Reads = x.cfg.Clients.Batch(who)
 	if proof := f.ask.Proof; proof != nil {
-		t.Commits = append(t.Commits, agents.Once("proof", proof.JKT+" "+proof.ID, proofMemory))
+		t.Commits = append(t.Commits, onceProof(proof))
 	}
 	t.proofs = len(t.Commits)
 	t.Commits = append(t.Commits, x.rate(who.ClientID())...)
@@ -122,8 +122,10 @@ func (x *Exchange) authenticated(ctx context.Context, f *facts, who agents.Prese
 	if f.who, err = x.cfg.Clients.Confirm(ctx, who, res); err != nil {
 		return err
 	}
-	if err := x.spentProof(f.ask, res.Outcomes[:t.proofs]); err != nil {
-		return err
+	if proof := f.ask.Proof; proof != nil {
+		if err := x.spentProof(proof, res.Outcomes[t.proofs-1]); err != nil {
+			return err
+		}
 	}
 	return x.tooFast(res.Outcomes[t.proofs:])
 }
@@ -131,12 +133,14 @@ func (x *Exchange) authenticated(ctx context.Context, f *facts, who agents.Prese
 // proofMemory is how long a DPoP proof is remembered: longer than its window in both directions.
 const proofMemory = 2 * time.Minute
 
-func (x *Exchange) spentProof(a ask, outcomes []store.Outcome) error {
-	if a.Proof == nil {
-		return nil
-	}
+func onceProof(proof *token.Proof) store.Commit {
+	return agents.Once("proof", proof.JKT+" "+proof.ID, proofMemory)
+}
+
+// spentProof says whether a proof was seen for the first time, by the outcome of onceProof.
+func (x *Exchange) spentProof(proof *token.Proof, out store.Outcome) error {
 	began := x.cfg.Live.Epoch().Began
-	if outcomes[len(outcomes)-1].Applied && (began.IsZero() || a.Proof.IssuedAt.After(began.Truncate(time.Second))) {
+	if out.Applied && (began.IsZero() || proof.IssuedAt.After(began.Truncate(time.Second))) {
 		return nil
 	}
 	return oauth.Refuse(oauth.InvalidDPoPProof, oauth.ReasonProofUsed, "the DPoP proof was used before or is older than the server's memory")

@@ -8,6 +8,7 @@ import (
 	"obolus/agents"
 	"obolus/audit"
 	"obolus/oauth"
+	"obolus/store"
 	"obolus/token"
 	"obolus/transaction"
 )
@@ -21,22 +22,27 @@ const typTxnToken = "txntoken+jwt"
 // txnClaims are the claims of a transaction token, sections 9.2 and, for act, the Actor Profile: the requesting workload is the outermost
 // actor, the agent the one before.
 type txnClaims struct {
-	Issuer   string         `json:"iss"`
-	Audience string         `json:"aud"`
-	Subject  string         `json:"sub"`
-	Txn      string         `json:"txn"`
-	IssuedAt int64          `json:"iat"`
-	Expires  int64          `json:"exp"`
-	Scope    string         `json:"scope"`
-	Workload string         `json:"req_wl"`
-	Act      token.Actor    `json:"act"`
-	Context  map[string]any `json:"tctx,omitempty"`
+	Issuer   string              `json:"iss"`
+	Audience string              `json:"aud"`
+	Subject  string              `json:"sub"`
+	Txn      string              `json:"txn"`
+	IssuedAt int64               `json:"iat"`
+	Expires  int64               `json:"exp"`
+	Scope    string              `json:"scope"`
+	Workload string              `json:"req_wl"`
+	Act      token.Actor         `json:"act"`
+	Context  map[string]any      `json:"tctx,omitempty"`
+	Confirm  *token.Confirmation `json:"cnf,omitempty"`
 }
 
 // redeemAs carries out the exchange of a one-transaction token for a transaction token. The Idempotency-Key is the
-// redemption_id: a repeat gets the same token.
+// redemption_id: a repeat gets the same token. A DPoP proof binds it to the key of the resource server, of the first that is sent.
 func (x *Exchange) redeemAs(ctx context.Context, who agents.Presented, r Request) (oauth.TokenAnswer, error) {
-	if err := x.checkTxn(r); err != nil {
+	err := x.checkTxn(r)
+	if err == nil {
+		err = x.spendProof(ctx, who, r.Proof)
+	}
+	if err != nil {
 		event := audit.Event{Kind: audit.KindRedeem, Client: who.ClientID(), Remote: r.Remote}
 		event.Refused(err)
 		if recorded := x.cfg.Recorder.Record(ctx, event); recorded != nil {
@@ -51,7 +57,11 @@ func (x *Exchange) redeemAs(ctx context.Context, who agents.Presented, r Request
 	done, err := x.cfg.Transactions.Redeem(ctx, transaction.Redemption{
 		Server: who, Token: r.SubjectToken, ID: r.IdempotencyKey, Remote: r.Remote,
 		Also: func(c token.Claims, at time.Time) (string, error) {
-			payload, err := json.Marshal(x.txnClaims(who.ClientID(), c, at))
+			claims := x.txnClaims(who.ClientID(), c, at)
+			if r.Proof != nil {
+				claims.Confirm = &token.Confirmation{JKT: r.Proof.JKT}
+			}
+			payload, err := json.Marshal(claims)
 			if err != nil {
 				return "", err
 			}
@@ -69,6 +79,21 @@ func (x *Exchange) redeemAs(ctx context.Context, who agents.Presented, r Request
 		AccessToken: done.Also, IssuedTokenType: oauth.TypeTxnToken, TokenType: oauth.NotApplicable,
 		ExpiresIn: max(int64(left/time.Second), 0), Scope: done.Claims.Scope, Txn: done.Txn,
 	}, nil
+}
+
+// spendProof makes a proof worthless for a second request. One beside a credential that could be shown again was spent with it.
+func (x *Exchange) spendProof(ctx context.Context, who agents.Presented, proof *token.Proof) error {
+	if proof == nil || who.Proof() != nil {
+		return nil
+	}
+	if err := x.cfg.Clients.Await(ctx, proof.IssuedAt); err != nil {
+		return err
+	}
+	out, err := store.Apply(ctx, x.cfg.Live, onceProof(proof))
+	if err != nil {
+		return oauth.Unavailable(err)
+	}
+	return x.spentProof(proof, out)
 }
 
 // checkTxn holds the request to its form: the one-transaction token as subject and the trust domain as audience.

@@ -13,6 +13,7 @@ import (
 	"obolus/internal/world"
 	"obolus/oauth"
 	"obolus/oauth/exchange"
+	"obolus/token"
 )
 
 const domain = "trust.test"
@@ -71,6 +72,32 @@ func TestARedemptionByExchange(t *testing.T) {
 		t.Error("a transaction token passes for an access token")
 	}
 	if events := n.Events(audit.KindRedeem); len(events) != 4 || !events[0].Allowed {
+		t.Errorf("%+v", events)
+	}
+}
+
+// DP-24: what was asked for with a proof is bound to its key, and the proof is spent.
+func TestARedemptionByExchangeIsBound(t *testing.T) {
+	t.Parallel()
+	n, compact := newDomain(t)
+	with := func(id string) func(*exchange.Request) {
+		return func(r *exchange.Request) { r.Proof = &token.Proof{JKT: "key", ID: id, IssuedAt: n.Now()} }
+	}
+	first, err := n.redeemAs("mail-server", compact, "r-1", with("proof-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, payload := decode(t, first.AccessToken)
+	if cnf, _ := payload["cnf"].(map[string]any); cnf["jkt"] != "key" {
+		t.Errorf("cnf is %v", payload["cnf"])
+	}
+	_, err = n.redeemAs("mail-server", compact, "r-1", with("proof-1"))
+	wantCode(t, err, oauth.InvalidDPoPProof, 400)
+	again, err := n.redeemAs("mail-server", compact, "r-1", with("proof-2"))
+	if err != nil || again.AccessToken != first.AccessToken {
+		t.Errorf("the same again: %v", err)
+	}
+	if events := n.Events(audit.KindRedeem); len(events) != 3 || events[1].Allowed {
 		t.Errorf("%+v", events)
 	}
 }
