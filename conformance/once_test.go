@@ -252,6 +252,23 @@ func otLostAnswer(c *check) {
 		c.Errorf("the token that was replaced: %d %s", a.status, a.body)
 	}
 	c.first(c.rs1, second.token())
+	c.sub("hung up on at any moment", func(c *check) {
+		for i := range 12 {
+			x := c.named(1)
+			ctx, cancel := context.WithTimeout(c.Context(), time.Duration(300+400*i)*time.Microsecond)
+			_, _ = c.send(ctx, x.ready())
+			cancel()
+			var a answer
+			c.eventually(5*time.Second, "the same exchange", func() bool {
+				a = c.do(x.ready())
+				return a.status == http.StatusOK
+			})
+			if n := c.used(x.who.id); n != 1 {
+				c.Errorf("drawn %d times", n)
+			}
+			c.first(c.rs1, a.token())
+		}
+	})
 }
 
 func otOneRequest(c *check) {

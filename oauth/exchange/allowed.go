@@ -297,8 +297,11 @@ func (x *Exchange) answered(ctx context.Context, f *facts, l limits, in consent.
 }
 
 // commit draws from the budget, durably, and then lets the token count: step 10. An exchange that its agent has named begins by
-// keeping its duplicates out, and one that was paid for before draws nothing.
+// keeping its duplicates out, and one that was paid for before draws nothing. It is carried through when the agent hangs up: half of it would
+// cost the user a use, and keep the agent that asks again waiting for itself.
 func (x *Exchange) commit(ctx context.Context, f *facts, c token.Claims, g consent.Grant) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
+	defer cancel()
 	if err := x.cfg.Transactions.Begin(ctx, f.named, f.earlier); err != nil {
 		return err
 	}
@@ -313,6 +316,9 @@ func (x *Exchange) commit(ctx context.Context, f *facts, c token.Claims, g conse
 		Claims: c, Gens: f.gens, Alongside: copies, Keyed: f.named, Earlier: f.earlier,
 	})
 }
+
+// commitTime bounds a commit that nobody waits for any more.
+const commitTime = 15 * time.Second
 
 // draw takes a use from the grant's budget.
 func (x *Exchange) draw(ctx context.Context, g consent.Grant, txn string) ([]store.Commit, error) {

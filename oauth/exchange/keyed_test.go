@@ -1,6 +1,7 @@
 package exchange_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"obolus/internal/world"
 	"obolus/oauth"
 	"obolus/oauth/exchange"
+	"obolus/store"
 	"obolus/token"
 	"obolus/transaction"
 )
@@ -85,6 +87,36 @@ func TestALostAnswer(t *testing.T) {
 	}
 	_, err = n.ask("key-2")
 	wantCode(t, err, oauth.AccessDenied, 400)
+}
+
+// TestAnAgentThatHangsUp: whenever it does, the same request finds its transaction at once, paid for once.
+func TestAnAgentThatHangsUp(t *testing.T) {
+	t.Parallel()
+	for k := range int32(5) {
+		n := newNamed(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		var batches atomic.Int32
+		hook := func(store.Batch) {
+			if batches.Add(1) == k+1 {
+				cancel()
+			}
+		}
+		n.Engine.Hook.Store(&hook)
+		_, _ = n.Exchange.Do(ctx, n.Assertion("agent-a", n.key), n.request("key-1", "mail.read"))
+		n.Engine.Hook.Store(nil)
+		cancel()
+		again, err := n.ask("key-1")
+		if err != nil {
+			t.Errorf("hung up at batch %d of %d: %v", k+1, batches.Load(), err)
+			continue
+		}
+		if err := n.redeem(again.AccessToken, "r"); err != nil {
+			t.Error(err)
+		}
+		if grants, err := n.Consents.GrantsOf(t.Context(), "alice"); err != nil || grants[0].Used != 1 {
+			t.Errorf("hung up at batch %d: %d uses, %v", k+1, grants[0].Used, err)
+		}
+	}
 }
 
 func TestAnotherRequestUnderTheSameName(t *testing.T) {
