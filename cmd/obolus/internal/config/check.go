@@ -83,9 +83,14 @@ func (c *checker) server() {
 	c.between("consent.default_lifetime", cfg.Consent.DefaultLifetime, time.Minute, time.Duration(cfg.Consent.MaxLifetime))
 	c.oneOf("log.level", cfg.Log.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", cfg.Log.Format, "text", "json")
-	for i, proxy := range cfg.TrustedProxies {
-		if _, err := Network(proxy); err != nil {
-			c.bad(fmt.Sprintf("trusted_proxies[%d]", i), "%q is no network such as 10.0.0.0/8", proxy)
+	c.networks("trusted_proxies", cfg.TrustedProxies)
+	c.networks("own_networks", cfg.OwnNetworks)
+}
+
+func (c *checker) networks(path string, list []string) {
+	for i, s := range list {
+		if _, err := Network(s); err != nil {
+			c.bad(fmt.Sprintf("%s[%d]", path, i), "%q is no network such as 10.0.0.0/8", s)
 		}
 	}
 }

@@ -28,6 +28,8 @@ type Config struct {
 
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
 	TrustedProxies []string `json:"trusted_proxies"`
+	// OwnNetworks are networks off the public Internet in which agents and clients may publish their keys.
+	OwnNetworks []string `json:"own_networks"`
 	// AllowAgentSecrets lets agents authenticate by a shared secret. A key is better: a secret can be copied by whoever
 	// sees one request.
 	AllowAgentSecrets bool `json:"allow_agent_secrets"`

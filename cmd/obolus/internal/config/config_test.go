@@ -119,6 +119,7 @@ listen: 0.0.0.0:443
 data: data
 live: redis://:secret@redis.example.com:6379/1
 trusted_proxies: [10.0.0.0/8, 192.0.2.1]
+own_networks: [10.20.0.0/16, "fd00::/8"]
 keys: {algorithm: EdDSA, rotate_every: 240h}
 resources:
   - id: mail
@@ -230,6 +231,7 @@ func TestMistakes(t *testing.T) {
 		{"a long life", "tokens: {lifetime: 48h}\n", `obolus.yaml:1: tokens.lifetime: 48h0m0s is too long; at most 1h0m0s`},
 		{"a negative life", "tokens: {lifetime: -1s}\n", `obolus.yaml:1: tokens.lifetime: a duration cannot be negative`},
 		{"a deep chain", "exchange: {max_depth: 99}\n", `obolus.yaml:1: exchange.max_depth: 99 is not between 1 and 16`},
+		{"a network that is none", "own_networks: [10.0.0.0/8, 10.0.0.0/40]\n", `obolus.yaml:1: own_networks[1]: "10.0.0.0/40" is no network such as 10.0.0.0/8`},
 		{"a strange network", "trusted_proxies: [everybody]\n", `obolus.yaml:1: trusted_proxies[0]: "everybody" is no network such as 10.0.0.0/8`},
 		{"an agent without a key", agent(""), `obolus.yaml:4: agents[0]: authenticates by private_key_jwt and has no jwks, jwks_uri or key_file`},
 		{"an agent with a secret", agent("    auth: client_secret_basic\n    secret: 0123456789abcdef\n"), "obolus.yaml:6: agents[0].auth: agents authenticate by private_key_jwt; `allow_agent_secrets: true` allows secrets"},

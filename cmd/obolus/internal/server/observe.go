@@ -216,10 +216,10 @@ func (d *door) trusted(at netip.Addr) bool {
 	return false
 }
 
-// networks reads the trusted proxies of a configuration, which was checked.
-func networks(cfg config.Config) []netip.Prefix {
+// networks reads those of a configuration, which was checked.
+func networks(written []string) []netip.Prefix {
 	var list []netip.Prefix
-	for _, s := range cfg.TrustedProxies {
+	for _, s := range written {
 		if p, err := config.Network(s); err == nil {
 			list = append(list, p)
 		}

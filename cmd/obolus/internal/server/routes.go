@@ -47,7 +47,7 @@ func (p *parts) edge(secretKey []byte) error {
 	pages.Register(under)
 	p.handler = &door{
 		next: root, log: p.opts.Log, now: p.opts.Now, metrics: p.metrics, slots: make(chan struct{}, p.opts.MaxInFlight),
-		proxies: networks(p.cfg), strict: strings.HasPrefix(p.cfg.Issuer, "https:"), certificates: certificatesOf(p.cfg),
+		proxies: networks(p.cfg.TrustedProxies), strict: strings.HasPrefix(p.cfg.Issuer, "https:"), certificates: certificatesOf(p.cfg),
 	}
 	return nil
 }

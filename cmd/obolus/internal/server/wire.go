@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,7 +60,8 @@ type parts struct {
 	exchange   *exchange.Exchange
 	accounts   *users.Book
 	flow       *authcode.Flow
-	outside    *http.Client // to what operators named elsewhere
+	outside    *http.Client // to what the configuration names elsewhere
+	published  *http.Client // to the keys of agents and clients
 	identities *identities
 	receiver   *signals.Receiver // nil: nobody's events are taken
 	nonceKey   []byte            // of DPoP nonces
@@ -98,7 +100,7 @@ func (p *parts) build(ctx context.Context) error {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return fmt.Errorf("the operators' token: %w", err)
 	}
-	p.outside = fetch.New(reach(cfg))
+	p.outside, p.published = fetch.New(reach(cfg)), fetch.New(reachKeys(cfg))
 	if p.identities, err = newIdentities(cfg, p.opts); err != nil {
 		return err
 	}
@@ -184,7 +186,7 @@ func (p *parts) trust(ctx context.Context, secretKey []byte, signer *token.Issue
 	}
 	p.clients, err = agents.NewAuthenticator(agents.AuthenticatorConfig{
 		Registry: p.registry, Live: st.live, Mirror: st.mirror, Issuer: cfg.Issuer, Now: now, SecretKey: secretKey,
-		KeysAt: (&published{client: p.outside, now: now}).at, Decoy: token.NewPublicSet(decoy.Public()),
+		KeysAt: (&published{client: p.published, now: now}).at, Decoy: token.NewPublicSet(decoy.Public()),
 		TrustDomains: p.identities.domains, Workloads: p.identities.workloads, ClientAuthorities: p.identities.authorities(),
 	})
 	if err != nil {
@@ -243,11 +245,12 @@ func (p *parts) background(cert *keyPair) []func(context.Context) {
 func (p *parts) Close() error {
 	p.recorder.Close()
 	p.outside.CloseIdleConnections()
+	p.published.CloseIdleConnections()
 	p.identities.close()
 	return p.stores.Close()
 }
 
-// reach is where the server goes for what operators named: keys of agents, identity providers, trusted issuers. Those may be in the
+// reach is where the server goes for what its configuration names: identity providers, trusted issuers, bundles. Those may be in the
 // own network, but never where clouds keep a machine's credentials; this machine only if the server is there to try it out.
 func reach(cfg config.Config) fetch.Options {
 	u, err := url.Parse(cfg.Issuer)
@@ -255,6 +258,17 @@ func reach(cfg config.Config) fetch.Options {
 		InsecureLoopback: err == nil && u.Scheme == "http",
 		InsecureAllow:    func(a netip.Addr) bool { return a.Unmap().IsPrivate() },
 	}
+}
+
+// reachKeys is where the server goes for the keys of agents and clients, which are registered by many hands: only the public Internet and
+// the networks that the configuration names; this machine as above.
+func reachKeys(cfg config.Config) fetch.Options {
+	own := networks(cfg.OwnNetworks)
+	o := reach(cfg)
+	o.InsecureAllow = func(a netip.Addr) bool {
+		return slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
+	}
+	return o
 }
 
 // published keeps one source of keys for each jwks_uri.
