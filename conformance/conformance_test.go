@@ -18,7 +18,7 @@ func cases() []testCase {
 		transportCases(), requestCases(), inputCases(), chainCases(), responseCases(),
 		tokenCases(), targetCases(), introspectionCases(), revocationCases(), clientCases(), joseCases(),
 		onceCases(), faultCases(), proofCases(), pushedCases(), codeCases(), pageCases(), detailCases(), attackCases(),
-		identityCases(), grantableCases(), signalCases(), guardCases(),
+		identityCases(), grantableCases(), signalCases(), guardCases(), actorCases(), fetchCases(),
 	)
 }
 

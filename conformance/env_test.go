@@ -243,6 +243,7 @@ func (e *env) configuration(t *testing.T, dir string, o options) obj {
 			},
 		},
 		"policies": []obj{{"file": filepath.Join(dir, "guardrails.cedar")}},
+		"details":  []obj{roomType()},
 		"trusted_issuers": []obj{{
 			"issuer": e.idp.issuer, "jwks_uri": e.idp.issuer + "/jwks", "algorithms": []string{"ES256"},
 			"types": []string{"jwt", "id_token"}, "scopes": []string{"mail.read"}, "events": obj{},

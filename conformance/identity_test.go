@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"obolus/resource"
 )
 
 const (
@@ -177,6 +179,9 @@ func identityCases() []testCase {
 		{"WL-02", "keys are those of the trust domain, never of the token", wlKeys},
 		{"WL-03", "an X.509-SVID names one workload, which is the client", wlX509},
 		{"WL-04", "an SVID is shown again with a fresh proof, and never without", wlAgain},
+		{"WL-05", "a workload identity token is no token here", wlNoToken},
+		{"WL-06", "nor does a proof with it prove anything", wlNoProof},
+		{"WL-07", "nor does it name an actor", wlNoActor},
 		{"ACT-07", "an agent comes back into a chain only where a pair may turn, once", actTurn},
 		{"ACT-11", "an actor token is of the kind that the agent is registered for", actKinds},
 		{"DP-16", "a nonce is demanded, and one server takes another's", dpNonce},
@@ -551,6 +556,67 @@ func wlAgain(c *check) {
 	}
 	if first != 1 {
 		c.Errorf("%d of 20 got in by one token", first)
+	}
+}
+
+// workloadToken is one of a workload of the trust domain, bound to a key, and the key's proof of it for an address, WIMSE.
+func (c *check) workloadToken(id string, k *key, target string) (wit, wpt string) {
+	wit = c.ids.svid.sign(obj{"typ": "wit+jwt"}, obj{"iss": "spiffe://example.org", "sub": id, "exp": in(60), "iat": in(0), "jti": nonce(), "cnf": obj{"jwk": merge(k.jwk, obj{"alg": "ES256"})}})
+	wpt = k.sign(obj{"typ": "wpt+jwt", "kid": nil}, obj{"aud": target, "exp": in(30), "jti": nonce(), "wth": s256(wit)})
+	return wit, wpt
+}
+
+func wlNoToken(c *check) {
+	agent, id := c.workload("spiffe_jwt")
+	wit, _ := c.workloadToken(id, newKey("ES256"), c.issuer+"/token")
+	c.refusedEverywhere("a workload identity token", wit)
+	if a := c.guarded(mail, map[string]resource.Rule{"POST " + readPath: {}}).post(readPath, nil).bearer(wit).do(); a.status != 401 || a.code() != "invalid_token" {
+		c.Errorf("at a resource server: %d %s", a.status, a.body)
+	}
+	if a := c.forward(http.Header{"Authorization": {"Bearer " + wit}}); a.status != 401 {
+		c.Errorf("at a proxy: %d %s", a.status, a.body)
+	}
+	x := c.te(agent, c.userToken("alice"))
+	c.want(x.shows(jwtSPIFFE, wit, newKey("ES256")).do(), 401, "invalid_client")
+	meta := c.ok(c.get("/.well-known/oauth-authorization-server", 0))
+	if strings.Contains(string(meta.body), "wit") || strings.Contains(string(meta.body), "wpt") {
+		c.Errorf("the metadata speaks of it: %s", meta.body)
+	}
+}
+
+func wlNoProof(c *check) {
+	agent, id := c.workload("spiffe_jwt")
+	k := newKey("ES256")
+	wit, wpt := c.workloadToken(id, k, c.issuer+"/token")
+	shown := func(x *exchange) *exchange {
+		return x.header("Workload-Identity-Token", wit).header("Workload-Proof-Token", wpt)
+	}
+	named := c.te(agent, c.userToken("alice")).anonymous()
+	c.want(shown(named.but()).do(), 401, "invalid_client")
+	c.want(shown(named.but().set("client_id", agent.id)).do(), 401, "invalid_client")
+	c.want(shown(named.but().set("client_id", id)).do(), 401, "invalid_client")
+	svid := c.ids.svid.sign(obj{"typ": "JWT"}, svidClaims(c, id))
+	again := named.but().set("client_assertion_type", jwtSPIFFE).set("client_assertion", svid)
+	c.want(shown(again).do(), 400, "invalid_dpop_proof") // an SVID wants a proof, and this is none
+	x := c.baseline()
+	if token := c.ok(shown(x.but()).do()).token(); c.keyOf(token) != "" {
+		c.Error("beside another credential it binds")
+	}
+	c.want(x.but().header("Dpop", wpt).do(), 400, "invalid_dpop_proof")
+}
+
+func wlNoActor(c *check) {
+	agent, id := c.workload("spiffe_jwt")
+	k := newKey("ES256")
+	wit, wpt := c.workloadToken(id, k, c.issuer+"/token")
+	svid := c.ids.svid.sign(obj{"typ": "JWT"}, svidClaims(c, id))
+	x := c.te(agent, c.userToken("alice"))
+	c.asks(x.shows(jwtSPIFFE, svid, k))
+	for _, kind := range []string{jwtType, accessToken, idToken, tokenType + "wit", "urn:ietf:params:oauth:token-type:wit+jwt"} {
+		y := x.shows(jwtSPIFFE, svid, k).set("actor_token", wit).set("actor_token_type", kind).header("Workload-Proof-Token", wpt)
+		c.want(y.do(), 400, "invalid_request")
+		z := c.baseline().set("actor_token", wit).set("actor_token_type", kind).proof(k)
+		c.want(z.do(), 400, "invalid_request")
 	}
 }
 

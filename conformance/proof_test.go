@@ -21,6 +21,7 @@ func proofCases() []testCase {
 		{"DP-09", "a proof is used once", dpOnce},
 		{"DP-10", "a proof binds the token to its key", dpBound},
 		{"DP-11", "who is registered for proofs must send one", dpRequired},
+		{"DP-12", "there is no refresh token to be bound", dpNoRefresh},
 		{"DP-13", "introspection tells the key", dpIntrospected},
 		{"DP-14", "a bound token is used with a proof, and no other", dpUsed},
 		{"DP-15", "a refusal names the schemes", dpChallenge},
@@ -29,6 +30,7 @@ func proofCases() []testCase {
 		{"DP-21", "without an actor token the key stays that of the subject token", dpContinued},
 		{"DP-22", "with one the key is the actor's", dpRebound},
 		{"DP-23", "a bound token never becomes an unbound one", dpNeverUnbound},
+		{"DP-24", "a transaction token that was asked for with a proof is bound to its key", dpTransaction},
 		{"DP-25", "a proof replayed is not a transaction replayed", dpTwoReplays},
 		{"DP-27", "what the metadata lists works, and nothing else", dpListed},
 	}
@@ -330,6 +332,55 @@ func dpNeverUnbound(c *check) {
 	c.allow(c.person("alice"), x.but().proof(k), limits{})
 	c.want(x.but().do(), 400, "invalid_dpop_proof")
 	c.want(x.but().actor().do(), 400, "invalid_dpop_proof")
+}
+
+func dpNoRefresh(c *check) {
+	k, b := newKey("ES256"), c.person("alice")
+	proved := func(form url.Values) answer {
+		return c.do(call{method: http.MethodPost, path: "/token", form: form, header: http.Header{"Dpop": {c.proof(k, "/token")}}})
+	}
+	f := c.flow(b, "mail.read")
+	a := c.ok(proved(f.form(f.code())))
+	if _, there := a.json["refresh_token"]; there || c.keyOf(a.token()) != k.thumbprint() {
+		c.Errorf("%s", a.body)
+	}
+	offline := c.flow(b, "mail.read offline_access")
+	if q := offline.back(offline.open()); q.Get("error") != "invalid_scope" {
+		c.Errorf("offline_access: %v", q)
+	}
+	public := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {a.token()}, "client_id": {"app"}}
+	c.want(proved(public), 400, "unsupported_grant_type")
+	c.want(proved(asserted(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {a.token()}}, c.rs1.assertion(c.issuer))), 400, "unsupported_grant_type")
+	for _, grant := range stringsOf(c.ok(c.get("/.well-known/oauth-authorization-server", 0)).json["grant_types_supported"]) {
+		if grant == "refresh_token" {
+			c.Error("the metadata lists it")
+		}
+	}
+}
+
+func dpTransaction(c *check) {
+	k, name := newKey("ES256"), nonce()
+	token, _ := c.mailToken()
+	ask := func(proof, name string) answer {
+		r := c.exchanged(c.rs1, token, name)
+		r.header.Set("Dpop", proof)
+		return c.do(r)
+	}
+	proof := c.proof(k, "/token")
+	c.want(ask(c.proof(k, "/redeem"), name), 400, "invalid_dpop_proof")
+	first := c.ok(ask(proof, name))
+	if first.str("token_type") != "N_A" || c.keyOf(first.token()) != k.thumbprint() {
+		c.Errorf("%s bound to %q", first.str("token_type"), c.keyOf(first.token()))
+	}
+	c.want(ask(proof, name), 400, "invalid_dpop_proof")
+	if again := c.ok(ask(c.proof(k, "/token"), name)); again.token() != first.token() {
+		c.Error("the same name gives another token")
+	}
+	c.want(ask(c.proof(k, "/token"), nonce()), 400, "invalid_request")
+	other, _ := c.mailToken()
+	if jkt := c.keyOf(c.ok(c.do(c.exchanged(c.rs1, other, nonce()))).token()); jkt != "" {
+		c.Errorf("without a proof: bound to %q", jkt)
+	}
 }
 
 func dpTwoReplays(c *check) {

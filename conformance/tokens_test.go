@@ -37,6 +37,7 @@ func tokenCases() []testCase {
 				}
 			}
 		}},
+		{"NEG-139", "a signing key is replaced, and taken out of use", negKeys},
 		{"AT-12", "nbf is iat, and lives are short", atLives},
 	}
 }
@@ -432,4 +433,57 @@ func isEverywhere(c *check) {
 	if c.ok(c.get("/.well-known/oauth-authorization-server", 0)).json["authorization_response_iss_parameter_supported"] != true {
 		c.Error("the metadata does not say so")
 	}
+}
+
+// negKeys is a signing key that is replaced, and then taken out of use.
+func negKeys(c *check) {
+	p := c.apart(nil)
+	g := p.reader()
+	x := p.foreign(p.agent(), p.idp.token(p.env, "alice", "mail.read"))
+	p.allow(p.person("alice"), x, limits{})
+	var tokens []string
+	for range 4 {
+		tokens = append(tokens, p.ok(x.do()).token())
+	}
+	old, _ := p.decode(tokens[0]).header["kid"].(string)
+	next := p.admin(http.MethodPost, "/keys/rotate", nil).str("id")
+	keys := func() string {
+		p.Helper()
+		return string(p.ok(p.get(p.ok(p.get("/.well-known/openid-configuration", 0)).str("jwks_uri"), 0)).body)
+	}
+	p.eventually(20*time.Second, "the new key beside the old one", func() bool { return strings.Contains(keys(), next) })
+	if !strings.Contains(keys(), old) || p.decode(p.ok(x.do()).token()).header["kid"] != old {
+		p.Error("a new key signs before others can have seen it")
+	}
+	p.first(p.rs1, tokens[0])
+	g.want("by the old key", g.post(readPath, nil).bearer(tokens[1]).do(), 200, "", tokens[1], 1)
+	own := p.userToken("alice")
+	p.admin(http.MethodPost, "/keys/"+old+"/withdraw", obj{"why": "it was stolen"})
+	for n := range p.nodes {
+		if a := p.redeem(p.rs1, tokens[2], nonce()).node(n + 1).do(); a.status != http.StatusGone {
+			p.Errorf("by the withdrawn key: %d %s", a.status, a.body)
+		}
+		if p.activeAt(n+1, p.rs1, tokens[2]) {
+			p.Error("active")
+		}
+	}
+	for i := range g.replicas {
+		if a := g.post(readPath, nil).at(i).bearer(tokens[3]).do(); a.status != http.StatusUnauthorized {
+			p.Errorf("by the withdrawn key: %d %s", a.status, a.body)
+		}
+	}
+	if j, err := parseJWT(own); err == nil && j.header["kid"] == old {
+		p.want(p.te(x.who, own).do(), 400, "invalid_request")
+	}
+	fresh := ""
+	p.eventually(20*time.Second, "that everybody signs by another", func() bool {
+		for n := range p.nodes {
+			fresh = p.ok(x.but().node(n + 1).do()).token()
+			if j, err := parseJWT(fresh); err != nil || j.header["kid"] == old || strings.Contains(keys(), old) {
+				return false
+			}
+		}
+		return true
+	})
+	g.want("by another key", g.post(readPath, nil).bearer(fresh).do(), 200, "", fresh, 1)
 }
