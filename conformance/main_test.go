@@ -45,7 +45,7 @@ func given(name string) bool {
 	return found
 }
 
-var checklistID = regexp.MustCompile(`\b(TX|AT|RI|MD|IS|RAR|DP|RV|IN|CA|PAR|JB|O21|UI|OT|NEG|ML|WL|ACT|SSF)\b`)
+var checklistID = regexp.MustCompile(`\b(TX|AT|RI|MD|IS|RAR|DP|RV|IN|CA|PAR|JB|O21|UI|OT|NEG|ML|WL|ACT|SSF|CM)\b`)
 
 // patternFor turns a -run pattern with checklist IDs into one below TestConformance.
 func patternFor(run string) string {
@@ -68,6 +68,7 @@ func TestPatternFor(t *testing.T) {
 		"TX-(01|02)":           "^TestConformance$/./(TX-(01|02))",
 		"TX-|DP-":              "^TestConformance$/./(TX-|DP-)",
 		"O21-04":               "^TestConformance$/./(O21-04)",
+		"CM-06":                "^TestConformance$/./(CM-06)",
 		"(TX|AT)-0[1-3]":       "^TestConformance$/./((TX|AT)-0[1-3])",
 		"bolt.memory/OT-01":    "^TestConformance$/bolt.memory/OT-01",
 		"TestKill9":            "TestKill9",
