@@ -5,6 +5,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,10 @@ type Config struct {
 
 	// Receiver takes security events; nil: nobody's are taken.
 	Receiver *signals.Receiver
+	// Feed tells resource servers what was stopped; nil: they are not told.
+	Feed *signals.Feed
+	// Detach is told that an answer has become a stream, which goes on and is in hand no more; nil: nobody counts.
+	Detach func(http.ResponseWriter)
 
 	// User is who has signed in at the browser that sent a request; nil: people cannot ask for the status of a transaction.
 	User func(*http.Request) (id string, ok bool)
@@ -82,6 +87,11 @@ type Settings struct {
 	ACRValues []string
 	// ErrorURI is where the reasons of refusals are explained; empty: a page of this server's.
 	ErrorURI string
+	// Streams is how many streams of events this server holds, and StreamsEach those of one client; zero: 512 and 16.
+	Streams     int
+	StreamsEach int
+	// Beat is how often a stream says that it is alive; zero: 2 seconds.
+	Beat time.Duration
 	// Introspections is how many tokens one client may ask about per minute and server; zero: 6000.
 	Introspections int
 }
@@ -93,6 +103,7 @@ type Server struct {
 	fosite   *fositex.Provider
 	tries    *tries
 	asked    *asked
+	streams  *streams
 	nonces   nonces
 	metadata metadata
 }
@@ -117,13 +128,20 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Settings.Introspections <= 0 {
 		cfg.Settings.Introspections = 6000
 	}
+	cfg.Settings.Streams = cmp.Or(cfg.Settings.Streams, 512)
+	cfg.Settings.StreamsEach = cmp.Or(cfg.Settings.StreamsEach, 16)
+	cfg.Settings.Beat = cmp.Or(cfg.Settings.Beat, 2*time.Second)
+	if cfg.Detach == nil {
+		cfg.Detach = func(http.ResponseWriter) {}
+	}
 	if cfg.Remote == nil {
 		cfg.Remote = peer
 	}
 	return &Server{
 		cfg: cfg, base: u.EscapedPath(), fosite: fositex.New(oauth.GrantAuthorizationCode, oauth.GrantTokenExchange),
 		tries: newTries(cfg.Live), asked: newAsked(cfg.Settings.Introspections, cfg.Now),
-		nonces: nonces{key: cfg.Settings.NonceKey, now: cfg.Now},
+		streams: &streams{most: cfg.Settings.Streams, each: cfg.Settings.StreamsEach, by: map[string]int{}},
+		nonces:  nonces{key: cfg.Settings.NonceKey, now: cfg.Now},
 	}, nil
 }
 
@@ -139,6 +157,7 @@ const (
 	pathForward    = "/authz"
 	pathKeys       = "/jwks.json"
 	pathErrors     = "/errors"
+	pathEvents     = "/events"
 	pathReceive    = "/events/receive"
 	pathConsent    = "/consent/"
 )

@@ -26,6 +26,7 @@ type document struct {
 	Revocation    string `json:"revocation_endpoint"`
 	Redemption    string `json:"redemption_endpoint"`
 	Transaction   string `json:"transaction_endpoint"` // {txn} stands for the transaction
+	Events        string `json:"events_endpoint,omitempty"`
 	Receiver      string `json:"event_receiver_endpoint,omitempty"`
 
 	ResponseTypes []string          `json:"response_types_supported"`
@@ -62,12 +63,15 @@ func (s *Server) document() document {
 	proven := s.methods()
 	public := append(slices.Clone(proven), oauth.AuthNone)
 	algs := token.ProofAlgorithms()
-	receiver := ""
+	events, receiver := "", ""
+	if s.cfg.Feed != nil {
+		events = at(pathEvents)
+	}
 	if s.cfg.Receiver != nil {
 		receiver = at(pathReceive)
 	}
 	return document{
-		Issuer: s.cfg.Issuer, Receiver: receiver, Authorization: at(pathAuthorize), Token: at(pathToken), Keys: at(pathKeys), Push: at(pathPush),
+		Issuer: s.cfg.Issuer, Events: events, Receiver: receiver, Authorization: at(pathAuthorize), Token: at(pathToken), Keys: at(pathKeys), Push: at(pathPush),
 		Introspection: at(pathIntrospect), Revocation: at(pathRevoke), Redemption: at(pathRedeem), Transaction: at(pathTxn),
 		ResponseTypes: []string{"code"}, ResponseModes: []string{"query"},
 		GrantTypes: []oauth.GrantType{oauth.GrantAuthorizationCode, oauth.GrantTokenExchange},

@@ -113,26 +113,38 @@ func (s *Server) txn(w http.ResponseWriter, r *http.Request, id string) error {
 
 // asker is who asks for a status: a client, or a person. A client that is not named by its credential says client_id in the query.
 func (s *Server) asker(r *http.Request) (user string, who agents.Authenticated, err error) {
-	f := form{values: map[string][]string{}}
-	if id := r.URL.Query().Get("client_id"); id != "" {
-		f.values.Set("client_id", id)
+	f, err := bodiless(r)
+	if err != nil {
+		return "", who, err
 	}
-	if assertions := r.Header.Values(assertionHeader); len(assertions) > 0 { //nolint:nestif // the header stands for two parameters
-		if len(assertions) > 1 || len(assertions[0]) > maxToken {
-			return "", who, malformed("there is one " + assertionHeader + ", of at most 16 KiB")
-		}
-		f.values.Set("client_assertion", assertions[0])
-		f.values.Set("client_assertion_type", oauth.AssertionJWT)
-		if _, sub, err := token.Peek(assertions[0]); err == nil && strings.HasPrefix(sub, "spiffe://") {
-			f.values.Set("client_assertion_type", oauth.AssertionSPIFFE)
-		}
-	} else if r.Header.Get("Authorization") == "" && f.get("client_id") == "" && s.cfg.User != nil {
+	if r.Header.Get("Authorization") == "" && f.get("client_assertion") == "" && f.get("client_id") == "" && s.cfg.User != nil {
 		if user, ok := s.cfg.User(r); ok {
 			return user, who, nil
 		}
 	}
 	who, err = s.proven(r, f)
 	return "", who, err
+}
+
+// bodiless is the form of a request without a body: the parameters by which a client authenticates, from the query and the header.
+func bodiless(r *http.Request) (form, error) {
+	f := form{values: map[string][]string{}}
+	if id := r.URL.Query().Get("client_id"); id != "" {
+		f.values.Set("client_id", id)
+	}
+	assertions := r.Header.Values(assertionHeader)
+	if len(assertions) == 0 {
+		return f, nil
+	}
+	if len(assertions) > 1 || len(assertions[0]) > maxToken {
+		return f, malformed("there is one " + assertionHeader + ", of at most 16 KiB")
+	}
+	f.values.Set("client_assertion", assertions[0])
+	f.values.Set("client_assertion_type", oauth.AssertionJWT)
+	if _, sub, err := token.Peek(assertions[0]); err == nil && strings.HasPrefix(sub, "spiffe://") {
+		f.values.Set("client_assertion_type", oauth.AssertionSPIFFE)
+	}
+	return f, nil
 }
 
 // report takes what a resource server says of how a transaction went.

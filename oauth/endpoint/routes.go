@@ -27,6 +27,9 @@ func (s *Server) Register(r *mux.Router) {
 	add(pathKeys, cors(s.guard(reading(s.keys)), http.MethodGet))
 	add(pathErrors, s.guard(reading(s.reasons)))
 	add(pathForward, s.guard(s.forward))
+	if s.cfg.Feed != nil {
+		add(pathEvents, s.guard(s.follow))
+	}
 	if s.cfg.Receiver != nil {
 		add(pathReceive, s.guard(s.receive))
 	}

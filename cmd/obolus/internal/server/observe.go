@@ -40,6 +40,22 @@ type watched struct {
 	http.ResponseWriter
 	status int
 	route  string
+	slots  <-chan struct{} // where it holds a slot; nil: nowhere
+}
+
+// release gives the slot back that the request holds.
+func (w *watched) release() {
+	if w.slots != nil {
+		<-w.slots
+		w.slots = nil
+	}
+}
+
+// detach lets a request that has become a stream go on without its slot: it is in hand for as long as its client likes.
+func detach(w http.ResponseWriter) {
+	if seen, ok := w.(*watched); ok {
+		seen.release()
+	}
 }
 
 // WriteHeader notes the status.
@@ -97,7 +113,8 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !probe(r.URL.Path) {
 		select {
 		case d.slots <- struct{}{}:
-			defer func() { <-d.slots }()
+			seen.slots = d.slots
+			defer seen.release()
 		default:
 			seen.route = "full"
 			busy(seen)

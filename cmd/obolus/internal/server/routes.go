@@ -81,7 +81,7 @@ func (p *parts) protocol(pages *web.Server) (*endpoint.Server, error) {
 	cfg := endpoint.Config{
 		Issuer: p.cfg.Issuer, Live: p.stores.live, Registry: p.registry, Clients: p.clients, Exchange: p.exchange, Transactions: p.life,
 		Flow: p.flow, Details: p.types, Verifier: p.verifier, Keys: p.ring, Record: p.recorder.Record, User: pages.SignedIn,
-		Receiver: p.receiver,
+		Receiver: p.receiver, Feed: p.feed, Detach: detach,
 		Settings: endpoint.Settings{
 			SessionLifetime: time.Duration(p.cfg.Tokens.SessionLifetime), CertificateURL: p.cfg.TLS.CertificateURL,
 			RequireNonce: p.cfg.Tokens.DPoPNonce, NonceKey: p.nonceKey,

@@ -106,6 +106,7 @@ func start(ctx context.Context, cfg config.Config, o Options, st *stores) (*Serv
 		MaxHeaderBytes: maxHead, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return life },
 	}
+	s.http.RegisterOnShutdown(p.feed.Close) // a stream would never end by itself
 	for _, work := range p.background(cert) {
 		s.life.Go(func() { work(life) })
 	}

@@ -4,24 +4,30 @@ import (
 	"cmp"
 	"context"
 	"strings"
+	"sync"
 	"time"
 
+	"obolus/agents"
 	"obolus/cmd/obolus/internal/config"
 	"obolus/signals"
 	"obolus/token"
 	"obolus/users"
 )
 
-// signals wires the receiver of security events, if anybody is to send some.
+// signals wires the feed of what was stopped, and the receiver of security events, if anybody is to send some.
 func (p *parts) signals() error {
-	from := p.transmitters()
-	if len(from) == 0 {
-		return nil
-	}
 	var err error
+	p.longest = &lasting{registry: p.registry, tokens: p.cfg.Tokens, now: p.opts.Now}
+	p.feed, err = signals.NewFeed(signals.FeedConfig{
+		Issuer: p.cfg.Issuer, Ledger: p.ledger, Keys: p.ring, Signer: token.NewIssuer(p.cfg.Issuer), Longest: p.longest.get, Now: p.opts.Now,
+	})
+	from := p.transmitters()
+	if err != nil || len(from) == 0 {
+		return err
+	}
 	p.receiver, err = signals.NewReceiver(signals.ReceiverConfig{
 		Transmitters: from, Live: p.stores.live, SignOut: p.accounts.SignOutBefore, Hold: p.consents.Hold, Stop: p.life.Stop,
-		Record: p.recorder.Record, Longest: p.longest, Now: p.opts.Now,
+		Record: p.recorder.Record, Longest: p.longest.get, Now: p.opts.Now,
 	})
 	return err
 }
@@ -96,11 +102,29 @@ func (p *parts) byEmail(ctx context.Context, provider, email string) ([]string, 
 // longestFloor is more than any token lives unless a resource says otherwise.
 const longestFloor = time.Hour
 
-// longest is the longest that a token may live.
-func (p *parts) longest(ctx context.Context) (time.Duration, error) {
-	most := max(longestFloor, time.Duration(p.cfg.Tokens.SessionLifetime), time.Duration(p.cfg.Tokens.Lifetime))
+// lasting knows the longest that a token may live, as it was a moment ago.
+type lasting struct {
+	registry *agents.Registry
+	tokens   config.Tokens
+	now      func() time.Time
+
+	mu    sync.Mutex
+	most  time.Duration
+	until time.Time
+}
+
+// lastingFresh is how long it is believed: what is issued under a longer life meanwhile is stopped all the same, and only told for less time.
+const lastingFresh = 10 * time.Second
+
+func (l *lasting) get(ctx context.Context) (time.Duration, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now().Before(l.until) {
+		return l.most, nil
+	}
+	most := max(longestFloor, time.Duration(l.tokens.SessionLifetime), time.Duration(l.tokens.Lifetime))
 	for after := ""; ; {
-		found, err := p.registry.Resources(ctx, after, 500)
+		found, err := l.registry.Resources(ctx, after, 500)
 		if err != nil {
 			return 0, err
 		}
@@ -108,7 +132,9 @@ func (p *parts) longest(ctx context.Context) (time.Duration, error) {
 			after, most = res.ID, max(most, time.Duration(res.Lifetime))
 		}
 		if len(found) < 500 {
-			return most + time.Duration(p.cfg.Tokens.Leeway), nil
+			break
 		}
 	}
+	l.most, l.until = most+time.Duration(l.tokens.Leeway), l.now().Add(lastingFresh)
+	return l.most, nil
 }

@@ -64,7 +64,9 @@ type parts struct {
 	published  *http.Client // to the keys of agents and clients
 	identities *identities
 	receiver   *signals.Receiver // nil: nobody's events are taken
-	nonceKey   []byte            // of DPoP nonces
+	feed       *signals.Feed
+	longest    *lasting
+	nonceKey   []byte // of DPoP nonces
 
 	copying sync.Mutex // held while a backup is made and sent
 
@@ -222,6 +224,7 @@ func (p *parts) report(sentence string) func(error) {
 func (p *parts) background(cert *keyPair) []func(context.Context) {
 	work := []func(context.Context){
 		p.ring.Run,
+		p.feed.Run,
 		p.guardrails.watch,
 		p.guardrails.follow,
 		func(ctx context.Context) {
