@@ -51,6 +51,14 @@ type Config struct {
 	// MaxBody is how much of a body is read before the handler runs, to be checked and hashed. Zero: 1 MiB.
 	MaxBody int64
 
+	// Stops is what becomes of session tokens that were stopped before they expire; see [Guard.Follow].
+	Stops Stops
+	// StopsLost is how long the stream of stops may be lost before that matters. Zero: 5 s.
+	StopsLost time.Duration
+	// MaxStops is how many stops this process remembers, each for as long as a token may live. Above that, tokens issued before the latest of
+	// them are all refused. Zero: 100,000.
+	MaxStops int
+
 	// Journal keeps redemptions in progress over a crash; nil: nothing is kept.
 	Journal Journal
 	// Results keeps answers for agents that lost them; nil: nothing is kept, and a repeated request is refused.
@@ -92,6 +100,9 @@ func (c Config) check() error {
 	}
 	if c.Leeway > maxLeeway {
 		return fmt.Errorf("a leeway of %s is above %s", c.Leeway, maxLeeway)
+	}
+	if c.Stops < StopsUnheard || c.Stops > InsecureStopsIfHeard || c.Stops != StopsUnheard && c.Client.id == "" {
+		return errors.New("to follow stops, a resource server has a client to authenticate by")
 	}
 	if n := len(c.NonceKey); n > 0 && n < 32 {
 		return errors.New("the nonce key is shorter than 32 bytes")
@@ -161,6 +172,12 @@ func (c Config) complete() Config {
 	}
 	if c.Replay == nil {
 		c.Replay = newProofs(c.Now, c.MaxProofs).remember
+	}
+	if c.StopsLost <= 0 {
+		c.StopsLost = stopsLost
+	}
+	if c.MaxStops <= 0 {
+		c.MaxStops = stopsMost
 	}
 	if c.Patience <= 0 {
 		c.Patience = redeemBudget

@@ -32,6 +32,7 @@ type Guard struct {
 	server   *authServer
 	verifier *token.Verifier
 	nonces   nonces
+	stops    *stops
 	metadata string // URL of the protected resource metadata, or empty
 	algs     string
 }
@@ -44,7 +45,7 @@ func New(cfg Config) (*Guard, error) {
 	cfg = cfg.complete()
 	g := &Guard{
 		cfg: cfg, server: newAuthServer(cfg), nonces: nonces{key: cfg.NonceKey, audience: cfg.Resource},
-		metadata: metadataURL(cfg), algs: strings.Join(token.ProofAlgorithms(), " "),
+		stops: newStops(cfg), metadata: metadataURL(cfg), algs: strings.Join(token.ProofAlgorithms(), " "),
 	}
 	verifier, err := token.NewVerifier(token.VerifierConfig{
 		Issuer: cfg.Issuer, Keys: g.server, Now: cfg.Now, Leeway: cfg.Leeway,
@@ -56,9 +57,14 @@ func New(cfg Config) (*Guard, error) {
 	return g, nil
 }
 
-// Ready says whether the guard can work: the metadata of the authorization server and its keys are there. It is for readiness
-// probes and for servers that want to fail at start.
-func (g *Guard) Ready(ctx context.Context) error { return g.server.ready(ctx) }
+// Ready says whether the guard can work: the metadata of the authorization server and its keys are there, and it is known what was stopped if that
+// matters. It is for readiness probes and for servers that want to fail at start.
+func (g *Guard) Ready(ctx context.Context) error {
+	if g.cfg.Stops == StopsFollowed && g.stops.deaf() {
+		return errDeaf
+	}
+	return g.server.ready(ctx)
+}
 
 // Require makes the middleware that lets through what the rule allows. The handler finds who calls by [CallerFrom]. It does
 // not see the Authorization and DPoP headers, so that no token is passed on by accident.
@@ -135,8 +141,8 @@ func (g *Guard) check(r *http.Request, rule Rule) (*Caller, string, error) {
 	return caller, cred.scheme, g.allow(r, caller)
 }
 
-// verify is step 1: signature, issuer, type, times, audience, mode. What it does not know is whether the token was stopped: for a
-// one-transaction token the redemption tells, a session token counts until it expires.
+// verify is step 1: signature, issuer, type, times, audience, mode, and for a session token whether it was stopped, as far as Config.Stops says that
+// this is followed. Of a one-transaction token the redemption tells.
 func (g *Guard) verify(ctx context.Context, cred presented) (*Caller, error) {
 	v, err := g.verifier.Verify(ctx, cred.token)
 	if errors.Is(err, token.ErrUnreachable) {
@@ -165,6 +171,9 @@ func (g *Guard) verify(ctx context.Context, cred presented) (*Caller, error) {
 	caller, err := newCaller(claims)
 	if err != nil {
 		return nil, invalidToken("the token is not valid", err)
+	}
+	if err := g.unstopped(claims, v.KeyID()); err != nil {
+		return nil, err
 	}
 	caller.guard, caller.token, caller.scheme = g, cred.token, cred.scheme
 	if claims.Confirm != nil && caller.jkt == "" && caller.x5t == "" {

@@ -35,6 +35,7 @@ type issuer struct {
 	spent     map[string]bool   // assertions
 	reports   map[string]string // by txn
 	fault     func(w http.ResponseWriter, r *http.Request) bool
+	stream    *stream
 
 	calls    atomic.Int64 // of /redeem
 	keyCalls atomic.Int64
@@ -78,13 +79,17 @@ func newIssuer(t tester) *issuer {
 		answer(w, http.StatusOK, map[string]any{
 			"issuer": is.server.URL, "jwks_uri": is.server.URL + "/jwks.json",
 			"redemption_endpoint": is.server.URL + "/redeem", "transaction_endpoint": is.server.URL + "/txn/{txn}",
+			"events_endpoint": is.server.URL + "/events",
 		})
 	})
 	mux.HandleFunc("GET /jwks.json", is.jwks)
 	mux.HandleFunc("POST /redeem", is.redeem)
 	mux.HandleFunc("POST /txn/{txn}", is.report)
+	is.stream = &stream{is: is, more: make(chan struct{})}
+	mux.Handle("GET /events", is.stream)
 	is.server = httptest.NewServer(mux)
 	t.Cleanup(is.server.Close)
+	t.Cleanup(is.stream.cut)
 	return is
 }
 
@@ -112,14 +117,18 @@ func (is *issuer) authenticated(r *http.Request) bool {
 		secret, err := url.QueryUnescape(secret)
 		return err == nil && id == is.client && secret == "correct+horse" && r.PostForm.Get("client_assertion") == ""
 	}
-	got, err := token.VerifyAssertion(r.Context(), r.PostForm.Get("client_assertion"), token.AssertionExpect{
+	return is.asserted(r, r.PostForm.Get("client_assertion")) && r.PostForm.Get("client_assertion_type") == oauth.AssertionJWT
+}
+
+func (is *issuer) asserted(r *http.Request, assertion string) bool {
+	got, err := token.VerifyAssertion(r.Context(), assertion, token.AssertionExpect{
 		ClientID: is.client, Audience: is.server.URL, Keys: token.NewPublicSet(is.keys...), Now: is.now,
 	})
 	if err != nil || is.spent[got.ID] {
 		return false
 	}
 	is.spent[got.ID] = true
-	return r.PostForm.Get("client_assertion_type") == oauth.AssertionJWT
+	return true
 }
 
 func (is *issuer) redeem(w http.ResponseWriter, r *http.Request) {

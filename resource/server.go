@@ -35,6 +35,7 @@ type authServer struct {
 type endpoints struct {
 	redemption  string
 	transaction string // a template with {txn}
+	events      string // empty: there is no stream
 	keysURI     string
 	keys        *token.RemoteKeys
 	until       time.Time
@@ -124,12 +125,15 @@ func (s *authServer) read(meta token.Metadata, have *endpoints) (*endpoints, err
 	var doc struct {
 		Redemption  string `json:"redemption_endpoint"`
 		Transaction string `json:"transaction_endpoint"`
+		Events      string `json:"events_endpoint"`
 	}
 	if err := strict.Unmarshal(meta.Raw, &doc, strict.Limits{Depth: 16}); err != nil {
 		return nil, err
 	}
-	at := &endpoints{redemption: doc.Redemption, transaction: doc.Transaction, keysURI: meta.JWKSURI, until: s.now().Add(metadataFresh)}
-	for _, uri := range []string{at.redemption, at.transaction, at.keysURI} {
+	at := &endpoints{
+		redemption: doc.Redemption, transaction: doc.Transaction, events: doc.Events, keysURI: meta.JWKSURI, until: s.now().Add(metadataFresh),
+	}
+	for _, uri := range []string{at.redemption, at.transaction, at.events, at.keysURI} {
 		if uri == "" {
 			continue
 		}
