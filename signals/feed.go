@@ -3,6 +3,7 @@ package signals
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,7 +144,7 @@ func (f *Feed) see(ctx context.Context, was *view) (*view, error) {
 	if was == nil || end < was.end {
 		return &view{from: end, end: end, hash: hash, longest: longest, at: at}, nil
 	}
-	v := &view{from: was.from, end: was.end, hash: was.hash, stops: was.stops, longest: longest, at: at}
+	v := &view{from: was.from, end: was.end, hash: was.hash, stops: slices.Clip(was.stops), longest: longest, at: at}
 	for v.end < end {
 		events, err := f.cfg.Ledger.Stops(ctx, v.end, pageSize)
 		if err != nil {
@@ -162,7 +163,7 @@ func (f *Feed) see(ctx context.Context, was *view) (*view, error) {
 
 func (v *view) add(events []audit.Event) {
 	for _, e := range events {
-		v.stops = append(v.stops[:len(v.stops):len(v.stops)], &Stop{event: e})
+		v.stops = append(v.stops, &Stop{event: e})
 		v.end, v.hash = e.Seq, e.Hash
 	}
 }
