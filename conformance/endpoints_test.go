@@ -269,6 +269,7 @@ func rvEverywhere(c *check) {
 		}
 		c.want(c.redeem(c.rs1, token, nonce()).node(2).do(), 410, "token_revoked")
 	}
+	c.sub("by a guard that follows", rvFollowed)
 }
 
 func rvScopes(c *check) {
@@ -315,6 +316,7 @@ func rvScopes(c *check) {
 			c.Errorf("redeemed: %d", a.status)
 		}
 	})
+	c.sub("issuer", rvIssuer)
 	c.sub("user and agent", func(c *check) {
 		x := c.te(c.agent(), c.ownToken(alice, "mail.read mail.send"))
 		c.allow(alice, x, limits{})

@@ -1,10 +1,17 @@
 package conformance_test
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
+
+	"obolus/resource"
 )
 
 const (
@@ -253,4 +260,179 @@ func ssfKind(c *check) {
 		}
 	}
 	c.first(c.rs1, mail)
+	c.sub("and so is one of ours", ssfStream)
+}
+
+// towards sends everything that is for the issuer to one of the processes.
+type towards struct {
+	e    *env
+	node int
+}
+
+func (t towards) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	t.e.route(r, t.node)
+	return wire.RoundTrip(r)
+}
+
+// guarded is a resource server with a guard that follows the stops of notes at one process, until the case ends.
+func (c *check) guarded(node int) http.Handler {
+	c.Helper()
+	guard, err := resource.New(resource.Config{
+		Issuer: c.issuer, Resource: notes, Client: resource.PrivateKey("rs1", c.rs1.key.signer), Stops: resource.StopsFollowed,
+		HTTP: &http.Client{Transport: towards{c.env, node}},
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(c.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- guard.Follow(ctx) }()
+	c.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	c.eventually(10*time.Second, "following", func() bool { return guard.Ready(ctx) == nil })
+	return guard.Require(resource.Rule{Scopes: []string{"notes.read"}})(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusOK)
+	}))
+}
+
+// asksNotes is how the guard answers a token.
+func asksNotes(guard http.Handler, token string) int {
+	r := httptest.NewRequest(http.MethodGet, notes+"/1", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	guard.ServeHTTP(w, r)
+	return w.Code
+}
+
+// rvFollowed stops session tokens through one process; a guard that verifies them offline follows at the other.
+func rvFollowed(c *check) {
+	guard := c.guarded(2)
+	bystander := c.newcomer()
+	y := c.te(c.agent(), c.ownToken(bystander, "notes.read")).at(notes, "notes.read")
+	c.allow(bystander, y, limits{})
+	others := c.ok(y.do()).token()
+	at1 := func(path string, body obj) {
+		c.Helper()
+		a := c.do(call{
+			method: http.MethodPost, path: "/admin/v1" + path, body: mustJSON(body), node: 1,
+			header: http.Header{"Authorization": {"Bearer " + c.operator}, "Content-Type": {"application/json"}},
+		})
+		if a.status >= http.StatusBadRequest {
+			c.Fatalf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	stop := func(kind, id string) { at1("/stops", obj{"kind": kind, "id": id, "why": "conformance"}) }
+	slowest := time.Duration(0)
+	for what, end := range map[string]func(agent *client, user string, j jwt){
+		"user":            func(_ *client, user string, _ jwt) { stop("user", user) },
+		"agent":           func(agent *client, _ string, _ jwt) { at1("/agents/"+agent.id+"/suspend", obj{"why": "conformance"}) },
+		"transaction":     func(_ *client, _ string, j jwt) { stop("txn", j.str("txn")) },
+		"token by its id": func(_ *client, _ string, j jwt) { stop("token", j.str("jti")) },
+		"token, revoked": func(agent *client, _ string, j jwt) {
+			c.ok(c.do(call{method: http.MethodPost, path: "/revoke", node: 1, form: asserted(url.Values{"token": {j.raw}}, agent.assertion(c.issuer))}))
+		},
+		"grant": func(_ *client, user string, j jwt) {
+			at1("/grants/"+c.consentOf(j.raw)+"/withdraw?user="+url.QueryEscape(user), obj{"why": "conformance"})
+		},
+		"the user's own token": func(_ *client, _ string, j jwt) {
+			ctx, _ := j.claims["tctx"].(obj)
+			stop("token", fmt.Sprint(ctx["source"]))
+		},
+		"security event": func(_ *client, user string, _ jwt) {
+			r := pushed(c.set(user))
+			r.node = 1
+			c.taken("the event", c.do(r))
+		},
+	} {
+		user := c.newcomer()
+		agent := c.agent()
+		x := c.te(agent, c.ownToken(user, "notes.read")).at(notes, "notes.read")
+		c.allow(user, x, limits{})
+		token := c.ok(x.do()).token()
+		j := c.decode(token)
+		if status := asksNotes(guard, token); status != http.StatusOK {
+			c.Fatalf("%s: %d before the stop", what, status)
+		}
+		end(agent, user.user, j)
+		began := time.Now()
+		c.eventually(soon, what+" refused by the guard", func() bool { return asksNotes(guard, token) == http.StatusUnauthorized })
+		slowest = max(slowest, time.Since(began))
+	}
+	if status := asksNotes(guard, others); status != http.StatusOK {
+		c.Errorf("somebody else's token: %d", status)
+	}
+	c.Logf("a stop through one process reached the guard at the other within %s", slowest)
+}
+
+// rvIssuer stops an issuer, with all that came of its tokens.
+func rvIssuer(c *check) {
+	p := c.apart(nil)
+	alice := p.person("alice")
+	x := p.foreign(p.agent(), p.idp.token(p.env, "alice", "mail.read"))
+	p.allow(alice, x, limits{})
+	own := p.te(x.who, p.ownToken(alice, "mail.read"))
+	token, other := p.ok(x.do()).token(), p.ok(own.do()).token()
+	p.stop("issuer", p.idp.issuer)
+	p.dead(p.rs1, token, "its issuer")
+	p.want(p.redeem(p.rs1, token, nonce()).do(), 410, "token_revoked")
+	p.first(p.rs1, other)
+}
+
+// ssfStream is the stream itself: who may follow it, and what it says.
+func ssfStream(c *check) {
+	for what, header := range map[string]http.Header{
+		"nobody": {}, "an operator": {"Authorization": {"Bearer " + c.operator}}, "a wrong secret": basic("rs2", "wrong-"+nonce()),
+	} {
+		a := c.do(call{method: http.MethodGet, path: "/events?resource=" + url.QueryEscape(files), header: header})
+		if a.status != http.StatusUnauthorized {
+			c.Errorf("%s: %d %s", what, a.status, a.body)
+		}
+	}
+	for _, uri := range []string{mail, "https://nowhere.test"} { // that of another, and none
+		c.want(c.do(call{method: http.MethodGet, path: "/events?resource=" + url.QueryEscape(uri), header: basic("rs2", rs2Secret)}), 400, "invalid_target")
+	}
+	user := c.newcomer()
+	x := c.te(c.agent(), c.ownToken(user, "mail.read")) // at mail, which is of no concern to files
+	c.allow(user, x, limits{})
+	c.ok(x.do())
+	req, err := http.NewRequestWithContext(c.Context(), http.MethodGet, c.issuer+"/events?resource="+url.QueryEscape(files), nil)
+	if err != nil {
+		c.Fatal(err)
+	}
+	req.Header = basic("rs2", rs2Secret)
+	c.route(req, 2)
+	res, err := wire.RoundTrip(req)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
+		c.Fatalf("%d %v", res.StatusCode, res.Header)
+	}
+	agent := c.agent()
+	c.stop("user", user.user)
+	c.suspended(agent)
+	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+		set, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		j := c.decode(set)
+		subject, _ := j.claims["sub_id"].(obj)
+		if j.header["typ"] != "secevent+jwt" || j.str("iss") != c.issuer || j.str("aud") != files || j.str("jti") == "" {
+			c.Errorf("told %v %v", j.header, j.claims)
+		}
+		if who, ok := subject["user"].(obj); ok && who["sub"] == user.user {
+			c.Error("files is told of a user who never had a token there")
+		}
+		if app, ok := subject["application"].(obj); ok && app["sub"] == agent.id {
+			c.refusedEverywhere("a security event of ours", set)
+			c.refusedSET("one of ours, sent back", c.deliver(set), "invalid_issuer")
+			return
+		}
+	}
+	c.Error("the stream ended before the stop was told")
 }

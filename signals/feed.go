@@ -25,7 +25,7 @@ type FeedConfig struct {
 	Longest func(context.Context) (time.Duration, error)
 	Now     func() time.Time
 
-	Look time.Duration // between looks into the ledger; zero: 200 ms
+	Look time.Duration // between looks into the ledger; zero: 100 ms
 }
 
 // Feed follows the ledger for resource servers: it finds what was stopped, by any server, and keeps what was found lately. It looks only while
@@ -52,7 +52,7 @@ type view struct {
 }
 
 const (
-	lookEvery = 200 * time.Millisecond
+	lookEvery = 100 * time.Millisecond
 	lookTime  = 2 * time.Second
 	staleTime = time.Second // after which what was seen is no news any more
 	pageSize  = 500
