@@ -263,24 +263,12 @@ func ssfKind(c *check) {
 	c.sub("and so is one of ours", ssfStream)
 }
 
-// towards sends everything that is for the issuer to one of the processes.
-type towards struct {
-	e    *env
-	node int
-}
-
-func (t towards) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	t.e.route(r, t.node)
-	return wire.RoundTrip(r)
-}
-
-// guarded is a resource server with a guard that follows the stops of notes at one process, until the case ends.
-func (c *check) guarded(node int) http.Handler {
+// following is a resource server with a guard that follows the stops of notes at one process, until the case ends.
+func (c *check) following(node int) http.Handler {
 	c.Helper()
 	guard, err := resource.New(resource.Config{
 		Issuer: c.issuer, Resource: notes, Client: resource.PrivateKey("rs1", c.rs1.key.signer), Stops: resource.StopsFollowed,
-		HTTP: &http.Client{Transport: towards{c.env, node}},
+		HTTP: &http.Client{Transport: through{c.env, node}},
 	})
 	if err != nil {
 		c.Fatal(err)
@@ -309,7 +297,7 @@ func asksNotes(guard http.Handler, token string) int {
 
 // rvFollowed stops session tokens through one process; a guard that verifies them offline follows at the other.
 func rvFollowed(c *check) {
-	guard := c.guarded(2)
+	guard := c.following(2)
 	bystander := c.newcomer()
 	y := c.te(c.agent(), c.ownToken(bystander, "notes.read")).at(notes, "notes.read")
 	c.allow(bystander, y, limits{})
