@@ -9,7 +9,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 )
 
@@ -69,7 +68,7 @@ func verify(key crypto.PublicKey, alg string, signed, signature []byte) error {
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
 		if alg == ES256 && len(signature) == 64 {
-			ok = ecdsa.Verify(k, sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
+			ok = ecdsa.VerifyASN1(k, sum[:], derOf(signature))
 		}
 	case ed25519.PublicKey:
 		ok = alg == EdDSA && len(signature) == ed25519.SignatureSize && ed25519.Verify(k, signed, signature)

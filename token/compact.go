@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"encoding/base64"
@@ -29,7 +30,7 @@ var base64url = base64.RawURLEncoding.Strict() //nolint:gochecknoglobals // a co
 type compact struct {
 	head      header
 	payload   []byte
-	signed    string // the part that is signed
+	signed    []byte // the part that is signed
 	signature []byte
 }
 
@@ -45,25 +46,22 @@ type header struct {
 
 // parse takes a compact JWS apart: RFC 7515 section 7.1, with limits before everything else. It does not verify the
 // signature, and does not look into the payload.
-func parse(s string) (compact, error) {
+func parse(s []byte) (compact, error) {
 	if len(s) > maxToken {
 		return compact{}, fmt.Errorf("%w: larger than %d bytes", ErrMalformed, maxToken)
 	}
-	if strings.IndexByte(s, '\n') >= 0 || strings.IndexByte(s, '\r') >= 0 || strings.Count(s, ".") != 2 {
+	if bytes.IndexByte(s, '\n') >= 0 || bytes.IndexByte(s, '\r') >= 0 || bytes.Count(s, []byte{'.'}) != 2 {
 		return compact{}, fmt.Errorf("%w: not three parts", ErrMalformed)
 	}
-	first, last := strings.IndexByte(s, '.'), strings.LastIndexByte(s, '.')
-	c := compact{signed: s[:last]}
-	head, err := base64url.DecodeString(s[:first])
-	if err == nil {
-		c.payload, err = base64url.DecodeString(s[first+1 : last])
-	}
-	if err == nil {
-		c.signature, err = base64url.DecodeString(s[last+1:])
-	}
-	if err != nil {
+	first, last := bytes.IndexByte(s, '.'), bytes.LastIndexByte(s, '.')
+	head, errHead := base64url.AppendDecode(make([]byte, 0, base64url.DecodedLen(len(s))), s[:first]) // there is room for all three
+	payload, errPayload := base64url.AppendDecode(head[len(head):], s[first+1:last])
+	signature, errSignature := base64url.AppendDecode(payload[len(payload):], s[last+1:])
+	if err := errors.Join(errHead, errPayload, errSignature); err != nil {
 		return compact{}, fmt.Errorf("%w: not base64url: %w", ErrMalformed, err)
 	}
+	c := compact{payload: payload[:len(payload):len(payload)], signed: s[:last], signature: signature}
+	var err error
 	if c.head, err = readHeader(head); err != nil {
 		return compact{}, err
 	}
@@ -164,5 +162,5 @@ func (c compact) verify(alg string, key crypto.PublicKey) error {
 	if c.head.alg != alg {
 		return errAlg
 	}
-	return verify(key, alg, []byte(c.signed), c.signature)
+	return verify(key, alg, c.signed, c.signature)
 }

@@ -35,7 +35,7 @@ type JWT struct {
 // VerifyJWT checks a JWT of somebody else: form, type, algorithm, signature by a key of theirs, iss, aud and the times. What it
 // does not check is what the claims must be for its kind, and whether it was used before.
 func VerifyJWT(ctx context.Context, s string, e Expect) (JWT, error) {
-	c, err := parse(s)
+	c, err := parse([]byte(s))
 	if err != nil {
 		return JWT{}, err
 	}
@@ -99,7 +99,7 @@ func (e Expect) times(c Claims) error {
 
 // Peek reads iss and sub of a JWT and verifies nothing: good only to find the keys that will.
 func Peek(s string) (iss, sub string, err error) {
-	c, err := parse(s)
+	c, err := parse([]byte(s))
 	if err != nil {
 		return "", "", err
 	}

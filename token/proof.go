@@ -61,7 +61,7 @@ func (c *proofClaims) member(name string, value []byte) error {
 
 // VerifyProof checks a DPoP proof by the steps of RFC 9449 section 4.3 that need no memory.
 func VerifyProof(s string, e ProofExpect) (*Proof, error) {
-	c, err := parse(s)
+	c, err := parse([]byte(s))
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ type SVID struct {
 // server is the only audience; exp is there, and at most MaxWorkloadLifetime ahead. What it does not check is whether it was shown before: a
 // workload shows its SVID as often as it likes, so that whoever relies on one wants the proof of a key beside it.
 func VerifySVID(ctx context.Context, s string, e SVIDExpect) (SVID, error) {
-	c, err := parse(s)
+	c, err := parse([]byte(s))
 	if err != nil {
 		return SVID{}, err
 	}

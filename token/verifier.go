@@ -56,8 +56,8 @@ func (v *Verifier) Verify(ctx context.Context, s string) (Verified, error) {
 	if len(s) > maxToken {
 		return Verified{}, fmt.Errorf("%w: larger than %d bytes", ErrMalformed, maxToken)
 	}
-	sum := sha256.Sum256([]byte(s))
-	got, err := v.signed(ctx, s, sum)
+	data := []byte(s)
+	got, err := v.signed(ctx, data, sha256.Sum256(data))
 	if err != nil {
 		return Verified{}, err
 	}
@@ -72,7 +72,7 @@ func (v *Verifier) Verify(ctx context.Context, s string) (Verified, error) {
 }
 
 // signed gives claims whose signature, type and issuer were checked, now or when the token was last seen.
-func (v *Verifier) signed(ctx context.Context, s string, sum [sha256.Size]byte) (Verified, error) {
+func (v *Verifier) signed(ctx context.Context, s []byte, sum [sha256.Size]byte) (Verified, error) {
 	if got, ok := v.seen.get(sum); ok {
 		key, err := v.cfg.Keys.Key(ctx, got.verified.key)
 		if err != nil {
