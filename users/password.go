@@ -43,9 +43,20 @@ func HashPassword(password string) (string, error) {
 	salt := make([]byte, argonSalt)
 	rand.Read(salt)
 	key := argon2.IDKey(prepared(password), salt, argonTime, argonMemory, argonLanes, argonKey)
+	return written(salt, key), nil
+}
+
+func written(salt, key []byte) string {
 	enc := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argonVersion, argonMemory, argonTime, argonLanes,
-		enc.EncodeToString(salt), enc.EncodeToString(key)), nil
+		enc.EncodeToString(salt), enc.EncodeToString(key))
+}
+
+// nobodysHash is one that no password has, and costs the same to find that out. Nothing needs to be hashed to make it.
+func nobodysHash() string {
+	random := make([]byte, argonSalt+argonKey)
+	rand.Read(random)
+	return written(random[:argonSalt], random[argonSalt:])
 }
 
 // CheckHash says what is wrong with a hash that was made elsewhere, if anything: it must be argon2id at a cost that a
@@ -82,8 +93,8 @@ func parseHash(hash string) (phc, error) {
 	p.salt, errSalt = base64.RawStdEncoding.Strict().DecodeString(parts[4])
 	p.key, errKey = base64.RawStdEncoding.Strict().DecodeString(parts[5])
 	cost := p.memory >= 8*uint32(p.lanes) && p.memory <= maxMemory && p.time >= 1 && p.time <= maxTime && p.lanes >= 1 && p.lanes <= maxLanes
-	written := fmt.Sprintf("m=%d,t=%d,p=%d", p.memory, p.time, p.lanes) == parts[3]
-	if errSalt != nil || errKey != nil || !cost || !written || len(p.salt) < 8 || len(p.salt) > 64 || len(p.key) < 16 || len(p.key) > 64 {
+	same := fmt.Sprintf("m=%d,t=%d,p=%d", p.memory, p.time, p.lanes) == parts[3]
+	if errSalt != nil || errKey != nil || !cost || !same || len(p.salt) < 8 || len(p.salt) > 64 || len(p.key) < 16 || len(p.key) > 64 {
 		return phc{}, errNoHash
 	}
 	return p, nil
