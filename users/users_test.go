@@ -213,16 +213,18 @@ func TestNobodyTakesAsLong(t *testing.T) {
 	w := world.New(t)
 	b := newBook(t, w, func(c *users.BookConfig) { c.Limits = users.Limits{Pair: 1000, Address: 1000} })
 	put(t, b, users.Account{ID: "alice"}, users.Secret{Password: right}, 0)
-	fastest := func(user string) time.Duration {
-		best := time.Hour
-		for range 5 {
-			start := time.Now()
-			_, _ = b.SignIn(t.Context(), users.Attempt{User: user, Password: "wrong", Remote: "192.0.2.1"})
-			best = min(best, time.Since(start))
-		}
-		return best
+	attempt := func(user string) time.Duration {
+		start := time.Now()
+		_, _ = b.SignIn(t.Context(), users.Attempt{User: user, Password: "wrong", Remote: "192.0.2.1"})
+		return time.Since(start)
 	}
-	known, unknown := fastest("alice"), fastest("nobody")
+	known, unknown := time.Hour, time.Hour
+	for n := range 40 { // the fastest of five, and of more where something else takes the processor
+		known, unknown = min(known, attempt("alice")), min(unknown, attempt("nobody"))
+		if n >= 4 && unknown >= known/2 && known >= unknown/2 {
+			break
+		}
+	}
 	if unknown < known/2 || known < unknown/2 {
 		t.Errorf("a wrong password takes %v, an unknown name %v", known, unknown)
 	}
