@@ -104,6 +104,7 @@ func (b *Book) Draw(ctx context.Context, g Grant, txn string) ([]store.Commit, e
 	if g.Uses == 0 {
 		return nil, nil
 	}
+	since := b.cfg.Mirror.Epoch()
 	out, err := b.change(ctx, Key(g.User, g.Agent, g.Target), func(bundle *Bundle) error {
 		i := bundle.find(g.ID)
 		switch {
@@ -122,7 +123,7 @@ func (b *Book) Draw(ctx context.Context, g Grant, txn string) ([]store.Commit, e
 	if err != nil {
 		return nil, err
 	}
-	return b.cfg.Mirror.Copies(out), nil
+	return b.cfg.Mirror.Copies(out, since), nil
 }
 
 // GrantsOf lists everything a user has allowed, by agent and target, the ended ones too.
@@ -160,6 +161,7 @@ func (b *Book) Withdraw(ctx context.Context, user, id, by string) (Grant, error)
 		return Grant{}, ErrNotFound
 	}
 	g := all[i].Grant
+	since := b.cfg.Mirror.Epoch()
 	out, err := b.change(ctx, Key(g.User, g.Agent, g.Target), func(bundle *Bundle) error {
 		i := bundle.find(id)
 		if i < 0 {
@@ -174,7 +176,7 @@ func (b *Book) Withdraw(ctx context.Context, user, id, by string) (Grant, error)
 	if err != nil {
 		return Grant{}, err
 	}
-	return g, b.cfg.Mirror.Publish(ctx, b.cfg.Mirror.Copies(out))
+	return g, b.cfg.Mirror.Publish(ctx, out, since)
 }
 
 // Hold suspends everything that a user has allowed until the user signs in again after a time. It is in force on every server when Hold
@@ -188,6 +190,7 @@ func (b *Book) Hold(ctx context.Context, user string, at time.Time) error {
 		}
 		for _, rec := range recs {
 			after = rec.Name
+			since := b.cfg.Mirror.Epoch()
 			out, err := b.change(ctx, rec.Key, func(bundle *Bundle) error {
 				if at.After(bundle.Held) {
 					bundle.Held = at.UTC()
@@ -197,7 +200,7 @@ func (b *Book) Hold(ctx context.Context, user string, at time.Time) error {
 			if err != nil {
 				return err
 			}
-			if err := b.cfg.Mirror.Publish(ctx, b.cfg.Mirror.Copies(out)); err != nil {
+			if err := b.cfg.Mirror.Publish(ctx, out, since); err != nil {
 				return err
 			}
 		}
@@ -209,6 +212,7 @@ func (b *Book) Hold(ctx context.Context, user string, at time.Time) error {
 
 // add puts a new grant into its bundle.
 func (b *Book) add(ctx context.Context, g Grant) error {
+	since := b.cfg.Mirror.Epoch()
 	out, err := b.change(ctx, Key(g.User, g.Agent, g.Target), func(bundle *Bundle) error {
 		if bundle.find(g.ID) >= 0 {
 			return nil // an interrupted decision is being finished
@@ -222,7 +226,7 @@ func (b *Book) add(ctx context.Context, g Grant) error {
 	if err != nil {
 		return err
 	}
-	return b.cfg.Mirror.Publish(ctx, b.cfg.Mirror.Copies(out))
+	return b.cfg.Mirror.Publish(ctx, out, since)
 }
 
 // change applies a change to the bundle as it is in records, again if somebody was faster.

@@ -21,6 +21,7 @@ import (
 
 // world is a book on engines that forget, with a clock that can be moved.
 type world struct {
+	live   *store.Live
 	book   *consent.Book
 	mirror *store.Mirror
 	now    atomic.Pointer[time.Time]
@@ -38,7 +39,7 @@ func newWorld(t interface{ Context() context.Context }) *world {
 	if err != nil {
 		panic(err)
 	}
-	w.mirror = store.NewMirror(records, live)
+	w.live, w.mirror = live, store.NewMirror(records, live)
 	w.book = consent.NewBook(consent.BookConfig{
 		Records: records, Live: live, Mirror: w.mirror, Now: clock,
 		Record: func(_ context.Context, e audit.Event) error {
@@ -311,7 +312,7 @@ func TestABudgetIsDrawnExactly(t *testing.T) {
 			switch {
 			case err == nil:
 				drawn.Add(1)
-				if err := w.mirror.Publish(t.Context(), copies); err != nil {
+				if _, err := w.live.Do(t.Context(), store.Batch{Commits: copies}); err != nil {
 					t.Error(err)
 				}
 			case errors.Is(err, consent.ErrExhausted):
@@ -366,7 +367,7 @@ func TestTheFormOfABundleIsThatOfItsVersion(t *testing.T) {
 	}
 	copies, err := w.book.Draw(t.Context(), g.Grant, "")
 	if err == nil {
-		err = w.mirror.Publish(t.Context(), copies)
+		_, err = w.live.Do(t.Context(), store.Batch{Commits: copies})
 	}
 	if got := read(); err != nil || got.Used != 1 {
 		t.Errorf("drawn: %+v, %v", got, err)

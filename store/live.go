@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,17 @@ var _ Engine = (*Live)(nil)
 
 var epochKey = Key{Partition: "epoch", Name: "current"} //nolint:gochecknoglobals // a constant that the language cannot call one
 
+// EpochKey is where records keep the epoch in force. Whoever relies on the live store and then writes to records reads it along
+// with the write: another epoch there means that what was relied on does not count any more. Nothing else finds
+// out a former master that goes on answering while another one has taken its place.
+func EpochKey() Key { return epochKey }
+
+// EpochOf is the number of the epoch that a record read at EpochKey tells of; zero if there never was one.
+func EpochOf(rec Record) (uint64, error) {
+	e, err := epochOf(rec)
+	return e.Number, err
+}
+
 // OpenLive puts engine under the epoch that records remembers, or opens the next one if the engine is not the
 // one of then.
 func OpenLive(ctx context.Context, engine, records Engine) (*Live, error) {
@@ -50,20 +62,19 @@ func (l *Live) Epoch() Epoch { return *l.current.Load() }
 
 // Renew compares the engine's fence with the remembered epoch and opens a new one if they differ. Of several
 // processes that do so at once, one opens it and the others follow.
+//
+// The epoch is read before the fence: one who was held up in between, and comes with the fence of an engine that is no more, must
+// not open an epoch after those who have met the engine of now. They would go on in theirs, beside the next one with the same
+// fence.
 func (l *Live) Renew(ctx context.Context) error {
 	l.opening.Lock()
 	defer l.opening.Unlock()
 	for {
+		was, rec, now, err := remembered(ctx, l.records)
+		if err != nil {
+			return err
+		}
 		fence, err := l.engine.Fence(ctx)
-		if err != nil {
-			return err
-		}
-		res, err := l.records.Do(ctx, Batch{Reads: []Key{epochKey}})
-		if err != nil {
-			return err
-		}
-		rec := res.Records[0]
-		was, err := epochOf(rec)
 		if err != nil {
 			return err
 		}
@@ -73,7 +84,7 @@ func (l *Live) Renew(ctx context.Context) error {
 		}
 		next := Epoch{Number: was.Number + 1, Fence: fence}
 		if rec.Exists() {
-			next.Began = res.Now.Round(0).UTC()
+			next.Began = now.Round(0).UTC()
 		}
 		opened, err := open(ctx, l.records, rec, next)
 		if err != nil {
@@ -86,6 +97,45 @@ func (l *Live) Renew(ctx context.Context) error {
 	}
 }
 
+// Follow is for who has learnt that the epoch it relied on is not in force: it goes over to the one that is, if the engine is the
+// one of it. It opens none, for it may be this process that asks a former master.
+func (l *Live) Follow(ctx context.Context) error {
+	l.opening.Lock()
+	defer l.opening.Unlock()
+	was, rec, _, err := remembered(ctx, l.records)
+	if err != nil {
+		return err
+	}
+	fence, err := l.engine.Fence(ctx)
+	if err != nil {
+		return err
+	}
+	if !rec.Exists() || was.Fence != fence {
+		return ErrFence
+	}
+	l.current.Store(&was)
+	return nil
+}
+
+// remembered is the epoch in records, and their clock.
+func remembered(ctx context.Context, records Engine) (Epoch, Record, time.Time, error) { //nolint:revive // what one read says
+	res, err := records.Do(ctx, Batch{Reads: []Key{epochKey}})
+	if err != nil {
+		return Epoch{}, Record{}, time.Time{}, err
+	}
+	was, err := epochOf(res.Records[0])
+	return was, res.Records[0], res.Now, err
+}
+
+// confirm says whether an epoch was in force a moment ago, and follows if another one is.
+func (l *Live) confirm(ctx context.Context, epoch Epoch) error {
+	now, _, _, err := remembered(ctx, l.records)
+	if err == nil && now.Number != epoch.Number {
+		err = errors.Join(ErrFence, l.Follow(ctx))
+	}
+	return err
+}
+
 // superseded is the fence of no live store.
 const superseded = "superseded"
 
@@ -94,17 +144,13 @@ const superseded = "superseded"
 // know nothing, because epochs do not begin every second.
 func Supersede(ctx context.Context, records Engine) (Epoch, error) {
 	for {
-		res, err := records.Do(ctx, Batch{Reads: []Key{epochKey}})
+		was, rec, now, err := remembered(ctx, records)
 		if err != nil {
 			return Epoch{}, err
 		}
-		was, err := epochOf(res.Records[0])
-		if err != nil {
-			return Epoch{}, err
-		}
-		next := Epoch{Began: res.Now.Round(0).UTC(), Fence: superseded}
-		next.Number = max(was.Number+1, uint64(max(res.Now.Unix(), 0)))
-		opened, err := open(ctx, records, res.Records[0], next)
+		next := Epoch{Began: now.Round(0).UTC(), Fence: superseded}
+		next.Number = max(was.Number+1, uint64(max(now.Unix(), 0)))
+		opened, err := open(ctx, records, rec, next)
 		if err != nil || opened {
 			return next, err
 		}
@@ -155,6 +201,9 @@ func (l *Live) Do(ctx context.Context, b Batch) (Results, error) {
 	if b.epoch != 0 && b.epoch != epoch.Number || b.Fence != "" && b.Fence != epoch.Fence {
 		return Results{}, ErrFence
 	}
+	if slices.ContainsFunc(b.Commits, func(c Commit) bool { return c.epoch != 0 && c.epoch != epoch.Number }) {
+		return Results{}, ErrFence
+	}
 	inner := Batch{Fence: epoch.Fence, Commits: make([]Commit, len(b.Commits)), Reads: make([]Key, len(b.Reads))}
 	for i, c := range b.Commits {
 		c.Partition = epoch.partition(c.Partition)
@@ -169,6 +218,9 @@ func (l *Live) Do(ctx context.Context, b Batch) (Results, error) {
 			return Results{}, errors.Join(ErrUnavailable, renewed)
 		}
 		return Results{}, err
+	}
+	if err == nil && b.inForce {
+		err = l.confirm(ctx, epoch)
 	}
 	if err != nil {
 		return Results{}, err

@@ -12,16 +12,23 @@ import (
 // Mirror keeps versioned copies of records in the live store, so that a request reads all it needs in one round trip.
 //
 // A copy is never older than the last change that was acknowledged. Commit writes records first and the copies
-// second, and is acknowledged after both. Resolve fills a missing copy from records, under three guards: a copy never
+// second, and is acknowledged after both, if the epoch of the copies is still in force then. Resolve fills a missing copy from records, under three guards: a copy never
 // overwrites a newer one; a fill is refused once the reader's look at the live store is older than half a copy's
 // life, so that the newer copy which would have stopped it cannot have expired meanwhile; and it is refused in another
-// epoch than that of the look, where the newer copy is forgotten. The copy of a change lives longer than one that was
+// epoch than that of the look, where the newer copy is forgotten. So is the copy of a change in another epoch than that from before
+// the change. The copy of a change lives longer than one that was
 // filled, for it may have to stop the copy of an older change whose writer, or network, was held up.
 //
 // Mirrored records have a value and no expiry of the store's: what ends says so in its value.
 type Mirror struct {
 	records Engine
-	live    Engine
+	live    Epochal
+}
+
+// Epochal is a live store that is under an epoch, as Live is.
+type Epochal interface {
+	Engine
+	Epoch() Epoch
 }
 
 const (
@@ -34,7 +41,7 @@ const (
 )
 
 // NewMirror mirrors records in live.
-func NewMirror(records, live Engine) *Mirror { return &Mirror{records: records, live: live} }
+func NewMirror(records Engine, live Epochal) *Mirror { return &Mirror{records: records, live: live} }
 
 // Key is where the copy of a record lies in the live store: in a partition of its own, so that copies spread. Different
 // records never share one, whatever is in their names.
@@ -87,30 +94,48 @@ func (m *Mirror) Read(ctx context.Context, keys ...Key) ([]Record, error) {
 // Commit changes records and then the copies of what it wrote. An error after the records were changed leaves the
 // change in force but unacknowledged: the caller tells its caller to repeat.
 func (m *Mirror) Commit(ctx context.Context, c Commit) (Outcome, error) {
+	since := m.Epoch()
 	out, err := Apply(ctx, m.records, c)
 	if err != nil || !out.Applied {
 		return out, err
 	}
-	return out, m.Publish(ctx, m.Copies(out))
+	return out, m.Publish(ctx, out, since)
 }
 
+// Epoch is the number of the live store's epoch. Who changes records without Commit asks for it before.
+func (m *Mirror) Epoch() uint64 { return m.live.Epoch().Number }
+
 // Copies are the live commits that bring the copies up to an outcome of records, for callers who send them along with
-// something else. Until they are carried out the change must not be acknowledged.
-func (m *Mirror) Copies(out Outcome) []Commit {
+// something else. Until they are carried out the change must not be acknowledged. Since is the epoch from before the change:
+// in a later one they are refused with ErrFence, for a newer change may have been acknowledged there already.
+func (m *Mirror) Copies(out Outcome, since uint64) []Commit {
 	commits := make([]Commit, len(out.Wrote))
 	for i, rec := range out.Wrote {
 		commits[i] = m.copyOf(rec, changeTTL)
 		commits[i].Spends = true // it may be a stop
+		commits[i].epoch = since
 	}
 	return commits
 }
 
-// Publish carries out copies, in a new epoch too if one has just begun: there a fill may already be under way.
-func (m *Mirror) Publish(ctx context.Context, commits []Commit) error {
-	_, err := m.live.Do(ctx, Batch{Commits: commits})
-	if errors.Is(err, ErrFence) {
-		_, err = m.live.Do(ctx, Batch{Commits: commits})
+// Publish carries out copies; in a new epoch, if one has begun since, those of what records say now, for there a fill of before
+// may be under way. It returns without error only if the epoch that they were written in is still in force after they
+// were: copies in a store whose place another one has taken are seen by nobody.
+func (m *Mirror) Publish(ctx context.Context, out Outcome, since uint64) error {
+	_, err := m.live.Do(ctx, Batch{Commits: m.Copies(out, since), inForce: true})
+	if !errors.Is(err, ErrFence) {
+		return err
 	}
+	since = m.Epoch()
+	keys := make([]Key, len(out.Wrote))
+	for i, rec := range out.Wrote {
+		keys[i] = rec.Key
+	}
+	now, err := Read(ctx, m.records, keys...)
+	if err != nil {
+		return err
+	}
+	_, err = m.live.Do(ctx, Batch{Commits: m.Copies(Outcome{Wrote: now}, since), inForce: true})
 	return err
 }
 

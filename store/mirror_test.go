@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func look(t testing.TB, m *store.Mirror) store.Record {
 func TestMirror(t *testing.T) {
 	t.Parallel()
 	c := &clock{}
-	records, live := memory.New(c.now), memory.New(c.now)
+	records, live := memory.New(c.now), still{memory.New(c.now)}
 	m := store.NewMirror(records, live)
 	for _, step := range []struct {
 		name string
@@ -187,7 +188,7 @@ func TestASlowFillDoesNotBringBackWhatWas(t *testing.T) {
 func TestASlowCopyDoesNotBringBackWhatWas(t *testing.T) {
 	t.Parallel()
 	c := &clock{}
-	records, live := memory.New(c.now), memory.New(c.now)
+	records, live := memory.New(c.now), still{memory.New(c.now)}
 	m, g := store.NewMirror(records, live), gate(live)
 	slow := make(chan error, 1)
 	go func() {
@@ -206,6 +207,83 @@ func TestASlowCopyDoesNotBringBackWhatWas(t *testing.T) {
 	if rec := look(t, m); string(rec.Value) != "new" {
 		t.Errorf("read %q", rec.Value)
 	}
+}
+
+// TestASlowCopyOfAnEarlierEpochIsNotWritten holds a change up before its copy, until a newer change was acknowledged and the live
+// store has forgotten that one's copy.
+func TestASlowCopyOfAnEarlierEpochIsNotWritten(t *testing.T) {
+	t.Parallel()
+	c := &clock{}
+	records, engine := memory.New(c.now), newForgetful(c.now)
+	live := openLive(t, engine, records)
+	m, g := store.NewMirror(records, live), gate(live)
+	slow := make(chan error, 1)
+	go func() {
+		_, err := store.NewMirror(records, g).Commit(t.Context(), store.Commit{
+			Partition: mirrored.Partition, Writes: []store.Write{{Name: mirrored.Name, Value: []byte("old")}},
+		})
+		slow <- err
+	}()
+	<-g.come
+	change(t, m, "new")
+	engine.restart()
+	if _, err := live.Do(t.Context(), store.Batch{}); !errors.Is(err, store.ErrFence) {
+		t.Fatal(err)
+	}
+	g.let <- struct{}{}
+	select {
+	case <-g.come: // what records say now
+		g.let <- struct{}{}
+	case err := <-slow:
+		t.Fatal(err)
+	}
+	if err := <-slow; err != nil {
+		t.Error(err)
+	}
+	if rec := look(t, m); string(rec.Value) != "new" {
+		t.Errorf("read %q", rec.Value)
+	}
+}
+
+// TestAnEpochIsNotOpenedWithAFenceOfBefore holds a process up between its look at the fence and its look at the epoch, until others
+// have met the next engine. It must not make the epoch a number higher that they would not hear of.
+func TestAnEpochIsNotOpenedWithAFenceOfBefore(t *testing.T) {
+	t.Parallel()
+	c := &clock{}
+	records, engine := memory.New(c.now), newForgetful(c.now)
+	quick := openLive(t, engine, records)
+	slow := &heldUp{Engine: records}
+	late := openLive(t, engine, slow)
+	engine.restart() // the late one will be told so
+	slow.before = func() {
+		slow.before = nil
+		engine.restart()
+		if err := quick.Renew(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := late.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := late.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := quick.Do(t.Context(), store.Batch{}); err == nil && quick.Epoch().Number != late.Epoch().Number {
+		t.Errorf("one works in epoch %d and another in %d", quick.Epoch().Number, late.Epoch().Number)
+	}
+}
+
+// heldUp calls before ahead of its next batch.
+type heldUp struct {
+	store.Engine
+	before func()
+}
+
+func (h *heldUp) Do(ctx context.Context, b store.Batch) (store.Results, error) {
+	if h.before != nil {
+		h.before()
+	}
+	return h.Engine.Do(ctx, b)
 }
 
 // TestACopyIsNeverOlder plays random histories: changes, reads that are slow to fill, time that passes, restarts.
@@ -320,5 +398,28 @@ func TestACopyIsNeverOlderInARace(t *testing.T) {
 	close(done)
 	if stale.Load() > 0 || reads.Load() == 0 {
 		t.Errorf("%d of %d reads were stale", stale.Load(), reads.Load())
+	}
+}
+
+// TestACopyInAFormerStoreIsNone changes a record through a server that still writes to a store whose place another one has taken.
+func TestACopyInAFormerStoreIsNone(t *testing.T) {
+	t.Parallel()
+	var c clock
+	records, former := memory.New(c.now), memory.New(c.now)
+	behind := store.NewMirror(records, openLive(t, former, records))
+	change := store.Commit{Partition: mirrored.Partition, Writes: []store.Write{{Name: mirrored.Name, Value: []byte("new")}}}
+	if _, err := behind.Commit(t.Context(), change); err != nil {
+		t.Fatal(err)
+	}
+	ahead := store.NewMirror(records, openLive(t, memory.New(c.now), records))
+	if _, err := ahead.Read(t.Context(), mirrored); err != nil { // there is a copy now
+		t.Fatal(err)
+	}
+	if _, err := behind.Commit(t.Context(), change); !errors.Is(err, store.ErrFence) {
+		recs, _ := ahead.Read(t.Context(), mirrored)
+		t.Errorf("%v; the others see %q", err, recs[0].Value)
+	}
+	if _, err := ahead.Commit(t.Context(), change); err != nil {
+		t.Error(err)
 	}
 }

@@ -86,6 +86,8 @@ type Commit struct {
 	// Spends marks what uses something up or takes it back, and must not be acknowledged by a server that stands alone: an
 	// engine that is told to has replicas confirm it before it answers, whether it was applied or refused.
 	Spends bool
+
+	epoch uint64 // when not zero, Live refuses the batch in any other
 }
 
 // Outcome tells how a commit went. A refused commit is an answer, not an error.
@@ -109,7 +111,8 @@ type Batch struct {
 	Commits []Commit
 	Reads   []Key
 
-	epoch uint64 // when not zero, Live refuses the batch in any other
+	epoch   uint64 // when not zero, Live refuses the batch in any other
+	inForce bool   // Live refuses with ErrFence, afterwards, if another epoch than that of the batch is in force by then
 }
 
 // Results answers a batch, member by member.

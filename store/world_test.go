@@ -53,6 +53,19 @@ type gated struct {
 	let  chan struct{}
 }
 
+// Epoch is that of the engine, if it has one.
+func (g *gated) Epoch() store.Epoch {
+	if l, ok := g.Engine.(store.Epochal); ok {
+		return l.Epoch()
+	}
+	return store.Epoch{}
+}
+
+// still is a live store that never forgets, and so has no epoch.
+type still struct{ store.Engine }
+
+func (still) Epoch() store.Epoch { return store.Epoch{} }
+
 func gate(e store.Engine) *gated {
 	return &gated{Engine: e, come: make(chan struct{}), let: make(chan struct{})}
 }

@@ -26,7 +26,8 @@ import (
 // SCRIPT FLUSH), and a master demoted; also on any new connection to a master that Fence has not met.
 //
 // Not noticed: single keys deleted or evicted by somebody else, and what a former master still accepts from clients
-// that a network partition left on its side (min-replicas-to-write bounds that; the check honours it). In a Cluster the
+// that a network partition left on its side (min-replicas-to-write bounds that; the check honours it). Those who rely on the
+// latter learn of it from records, where the epoch is another one by then: see store.EpochKey. In a Cluster the
 // nodes checked are those that held the slots when Fence was computed: a slot that has moved since, in good order, is
 // checked where it was. A change of the set of masters changes the fence although nothing is lost, and so does an hour
 // (repl-backlog-ttl) in which a master that had replicas has none.
