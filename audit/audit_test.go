@@ -291,3 +291,28 @@ func TestTheLatestAreFoundHoweverLongAgo(t *testing.T) {
 		})
 	}
 }
+
+func TestAnAnswerOfAnEpochThatIsOver(t *testing.T) {
+	t.Parallel()
+	records := memory.New(time.Now)
+	live, err := store.OpenLive(t.Context(), memory.New(time.Now), records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, l := ledgerOf(t, records)
+	e := audit.Event{Kind: audit.KindRedeem, Allowed: true}
+	if err := r.RecordIn(t.Context(), e, live.Epoch().Number); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.OpenLive(t.Context(), memory.New(time.Now), records); err != nil { // another has taken its place
+		t.Fatal(err)
+	}
+	if err := r.RecordIn(t.Context(), e, live.Epoch().Number); oauth.AsError(err).Code != oauth.TemporarilyUnavailable {
+		t.Errorf("%v", err)
+	}
+	record(t, r, e) // one that stands on no epoch
+	events, err := l.Events(t.Context(), audit.Filter{})
+	if err != nil || len(events) != 3 {
+		t.Errorf("%d events, %v", len(events), err)
+	}
+}

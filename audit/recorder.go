@@ -44,6 +44,7 @@ type Recorder struct {
 
 type entry struct {
 	event Event
+	epoch uint64 // that must be in force when the event is durable; zero: any
 	done  chan error
 }
 
@@ -61,9 +62,14 @@ func (r *Recorder) Tell(f func(Event)) { r.tell = f }
 
 // Record returns once the event is durable, in the order of the chain. An error, always an oauth refusal with 503, means
 // that it may not be: the answer that it tells of must not leave.
-func (r *Recorder) Record(ctx context.Context, e Event) error {
+func (r *Recorder) Record(ctx context.Context, e Event) error { return r.RecordIn(ctx, e, 0) }
+
+// RecordIn is Record for an answer that stands on the live store of an epoch. It is also an error if another epoch is in force
+// when the event is durable: then the store that was asked may be a former master, which knows nothing of what was stopped or
+// redeemed since. The event stays in the ledger, as that of an answer which was lost does.
+func (r *Recorder) RecordIn(ctx context.Context, e Event, epoch uint64) error {
 	e.At = r.now().UTC()
-	en := entry{event: e, done: make(chan error, 1)}
+	en := entry{event: e, epoch: epoch, done: make(chan error, 1)}
 	select {
 	case r.queue <- en:
 	default:
@@ -112,13 +118,22 @@ func (r *Recorder) run() {
 			}
 			batch = r.gather(batch)
 		}
-		err := r.write(batch, &end, &version)
-		for _, en := range batch {
-			if err == nil && r.tell != nil {
-				r.tell(en.event)
-			}
-			en.done <- err
+		epoch, err := r.write(batch, &end, &version)
+		r.answer(batch, epoch, err)
+	}
+}
+
+// answer tells those who wait what became of a batch, and in which epoch.
+func (r *Recorder) answer(batch []entry, epoch uint64, err error) {
+	for _, en := range batch {
+		if err == nil && r.tell != nil {
+			r.tell(en.event)
 		}
+		if err == nil && en.epoch != 0 && en.epoch != epoch {
+			en.done <- oauth.Unavailable(store.ErrFence)
+			continue
+		}
+		en.done <- err
 	}
 }
 
@@ -136,29 +151,31 @@ func (r *Recorder) gather(batch []entry) []entry {
 }
 
 // write appends a batch to the chain; when another server was faster it chains to that server's end instead. An
-// unknown outcome is never repeated: the events of it fail, and the chain goes on from what is then found.
-func (r *Recorder) write(batch []entry, end *head, version *uint64) error {
+// unknown outcome is never repeated: the events of it fail, and the chain goes on from what is then found. It returns the epoch
+// that was in force once they were written.
+func (r *Recorder) write(batch []entry, end *head, version *uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(r.life, 10*time.Second)
 	defer cancel()
 	for {
 		next := *end
 		commit, err := r.commit(batch, &next, *version)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		out, err := store.Apply(ctx, r.records, commit)
+		res, err := r.records.Do(ctx, store.Batch{Commits: []store.Commit{commit}, Reads: []store.Key{store.EpochKey()}})
 		if err != nil {
 			*version = 0 // find out anew
-			return oauth.Unavailable(fmt.Errorf("write the ledger: %w", err))
+			return 0, oauth.Unavailable(fmt.Errorf("write the ledger: %w", err))
 		}
+		out := res.Outcomes[0]
 		if out.Applied {
 			*end, *version = next, out.Wrote[0].Version
-			return nil
+			return store.EpochOf(res.Records[0])
 		}
 		*end, *version = head{}, out.Seen[0].Version
 		if out.Seen[0].Exists() {
 			if err := json.Unmarshal(out.Seen[0].Value, end); err != nil {
-				return oauth.Unavailable(fmt.Errorf("read the end of the ledger: %w", err))
+				return 0, oauth.Unavailable(fmt.Errorf("read the end of the ledger: %w", err))
 			}
 		}
 	}

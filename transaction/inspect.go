@@ -51,13 +51,14 @@ func (t *Transactions) Revoke(ctx context.Context, caller agents.Authenticated, 
 	c := v.Claims()
 	event := audit.Event{Kind: audit.KindRevoke, Client: caller.ID(), By: caller.ID(), Remote: remote}
 	describe(&event, c)
+	epoch := t.cfg.Live.Epoch().Number
 	if c.ClientID != caller.ID() {
 		err = oauth.Refuse(oauth.UnauthorizedClient, oauth.ReasonForeignToken, "the token was issued to another client")
 	} else {
 		err = t.stop(ctx, Target{KindToken, c.ID}, Cause{By: caller.ID()})
 	}
 	event.Refused(err)
-	if recorded := t.cfg.Recorder.Record(ctx, event); recorded != nil {
+	if recorded := t.recordIn(ctx, event, epoch); recorded != nil { // it was stopped in the live store alone
 		return recorded
 	}
 	return err

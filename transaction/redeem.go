@@ -25,7 +25,7 @@ func (t *Transactions) Redeem(ctx context.Context, r Redemption) (Redeemed, erro
 	event := audit.Event{Kind: audit.KindRedeem, Client: r.Server.ClientID(), RedemptionID: clip(r.ID), Remote: r.Remote}
 	answer, err := t.redeem(ctx, r, &event)
 	event.Refused(err)
-	if recorded := t.cfg.Recorder.Record(ctx, event); recorded != nil {
+	if recorded := t.Record(ctx, event); recorded != nil {
 		return Redeemed{}, recorded
 	}
 	return answer, err

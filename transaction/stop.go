@@ -53,6 +53,7 @@ func stopKey(kind Kind, id string) store.Key {
 // Stop ends every outstanding token derived from the target. When it returns without error, no server accepts a redemption, an
 // exchange or an introspection of them any more, and that survives the loss of the live store.
 func (t *Transactions) Stop(ctx context.Context, target Target, cause Cause) error {
+	epoch := t.cfg.Live.Epoch().Number
 	if err := t.stop(ctx, target, cause); err != nil {
 		return err
 	}
@@ -67,8 +68,9 @@ func (t *Transactions) Stop(ctx context.Context, target Target, cause Cause) err
 		_, p, _ := splitJTI(target.ID) // it could be stopped, so it is one of ours
 		event.Txn, event.JTI = p.txn(), target.ID
 	default:
+		return t.cfg.Recorder.Record(ctx, event)
 	}
-	return t.cfg.Recorder.Record(ctx, event)
+	return t.recordIn(ctx, event, epoch) // it was stopped in the live store alone
 }
 
 func (t *Transactions) stop(ctx context.Context, target Target, cause Cause) error {

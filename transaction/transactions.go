@@ -97,6 +97,25 @@ func (t *Transactions) Issue(ctx context.Context, i Issuance) error {
 	}
 }
 
+// Record records what is answered about a token. An acceptance is an error, and must not leave, if the token's epoch is not in force
+// any more by the time the event is durable.
+func (t *Transactions) Record(ctx context.Context, e audit.Event) error {
+	epoch, _, ours := splitJTI(e.JTI)
+	if !e.Allowed || !ours {
+		return t.cfg.Recorder.Record(ctx, e)
+	}
+	return t.recordIn(ctx, e, epoch)
+}
+
+// recordIn records an answer that stands on the live store of an epoch. If another one is in force this process follows.
+func (t *Transactions) recordIn(ctx context.Context, e audit.Event, epoch uint64) error {
+	err := t.cfg.Recorder.RecordIn(ctx, e, epoch)
+	if errors.Is(err, store.ErrFence) {
+		err = oauth.Unavailable(errors.Join(err, t.cfg.Live.Follow(ctx)))
+	}
+	return err
+}
+
 // Session is a user's own token for an app, from the authorization code flow.
 type Session struct {
 	User      string
@@ -140,7 +159,7 @@ func (t *Transactions) IssueSession(ctx context.Context, s Session) (string, tok
 	if err := t.Issue(ctx, Issuance{Claims: c, Gens: gens}); err != nil {
 		return "", c, err
 	}
-	err = t.cfg.Recorder.Record(ctx, audit.Event{
+	err = t.Record(ctx, audit.Event{
 		Kind: audit.KindSession, Allowed: true, User: c.Subject, Client: c.ClientID, Target: s.Audience, GrantedScope: c.Scope,
 		GrantedDetails: c.Details, JTI: c.ID, Expires: seconds(c.Expires), Remote: s.Remote,
 	})

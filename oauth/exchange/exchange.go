@@ -76,7 +76,7 @@ func (x *Exchange) Do(ctx context.Context, who agents.Presented, r Request) (oau
 	event := audit.Event{Kind: audit.KindExchange, Client: who.ClientID(), AskedScope: r.Scope, Remote: r.Remote}
 	answer, err := x.exchange(ctx, who, r, &event)
 	event.Refused(err)
-	if recorded := x.cfg.Recorder.Record(ctx, event); recorded != nil {
+	if recorded := x.cfg.Transactions.Record(ctx, event); recorded != nil {
 		return oauth.TokenAnswer{}, recorded
 	}
 	if err != nil {
