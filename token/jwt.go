@@ -85,7 +85,7 @@ func (e Expect) times(c Claims) error {
 	ahead := now.Add(skew).Unix()
 	switch {
 	case c.IssuedAt > ahead || c.NotBefore > ahead:
-		return errEarly
+		return ErrEarly
 	case c.Expires == 0 && (e.RequireExp || e.MaxLifetime > 0):
 		return fmt.Errorf("%w: exp", errClaims)
 	case c.Expires != 0 && c.Expires <= now.Unix():

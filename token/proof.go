@@ -103,7 +103,7 @@ func (e ProofExpect) check(c proofClaims) error {
 	case c.iat < now.Add(-proofPast).Unix():
 		return ErrExpired
 	case c.iat > now.Add(proofFuture).Unix():
-		return errEarly
+		return ErrEarly
 	case e.AccessToken != "" && subtle.ConstantTimeCompare([]byte(c.ath), []byte(Hash(e.AccessToken))) != 1:
 		return fmt.Errorf("%w: ath", errClaims)
 	default:

@@ -11,10 +11,12 @@ import (
 // ErrExpired: the token was good, and is over.
 var ErrExpired = errors.New("the token has expired")
 
+// ErrEarly: the token will be good, or its issuer's clock is ahead of ours.
+var ErrEarly = errors.New("the token is from the future")
+
 var (
 	errIssuer   = errors.New("the token is of another issuer")
 	errAudience = errors.New("the token is for somebody else")
-	errEarly    = errors.New("the token is from the future")
 	errClaims   = errors.New("a claim is missing or not what it must be")
 )
 
@@ -50,7 +52,7 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 }
 
 // Verify checks an access token: form, type, signature by a key of the issuer, iss, the claims of RFC 9068 section 2.2 and the
-// times. With ErrExpired the answer is filled all the same, for who must know whose token it was. What it does not
+// times. With ErrExpired and ErrEarly the answer is filled all the same, for who must know whose token it is. What it does not
 // check is the audience, the binding to a key, revocation and redemption.
 func (v *Verifier) Verify(ctx context.Context, s string) (Verified, error) {
 	if len(s) > maxToken {
@@ -63,7 +65,7 @@ func (v *Verifier) Verify(ctx context.Context, s string) (Verified, error) {
 	}
 	c, now := got.claims, v.cfg.Now().Unix()
 	if ahead := now + int64(v.cfg.Leeway/time.Second); c.IssuedAt > ahead || c.NotBefore > ahead {
-		return Verified{}, errEarly
+		return got, ErrEarly
 	}
 	if now >= c.Expires {
 		return got, ErrExpired

@@ -90,3 +90,68 @@ func TestAFormerMasterDecidesNothing(t *testing.T) {
 		refused(t, f.tx.Revoke(t.Context(), who, compact, ""), oauth.TemporarilyUnavailable)
 	})
 }
+
+// TestTimesOfAnotherClock revokes a token at a server by whose clock it is over, or not yet valid: by another one it may be redeemed.
+func TestTimesOfAnotherClock(t *testing.T) {
+	t.Parallel()
+	for name, off := range map[string]time.Duration{"ahead": 2 * time.Minute, "behind": -2 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newErrand(t)
+			compact := e.obolus().AccessToken
+			agent, err := e.Clients.Settle(t.Context(), e.Assertion("agent-a", e.key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Pass(off)
+			if err := e.Tx.Revoke(t.Context(), agent, compact, ""); err != nil {
+				t.Fatal(err)
+			}
+			e.Pass(-off)
+			_, err = e.redeem(compact, "r", "")
+			refused(t, err, oauth.TokenRevoked)
+		})
+	}
+}
+
+// TestARevocationThatCannotBeCarriedOut is not acknowledged, though what cannot be verified looks like an invalid token.
+func TestARevocationThatCannotBeCarriedOut(t *testing.T) {
+	t.Parallel()
+	e := newErrand(t)
+	compact := e.obolus().AccessToken
+	agent, err := e.Clients.Settle(t.Context(), e.Assertion("agent-a", e.key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, down := range map[string]interface{ Store(bool) }{"live": &e.Engine.Down, "records": &e.Records.Down} {
+		down.Store(true)
+		if err := e.Tx.Revoke(t.Context(), agent, compact, ""); err == nil {
+			t.Errorf("%s: acknowledged", name)
+		}
+		down.Store(false)
+	}
+}
+
+// TestAReportDoesNotShortenTheClaim puts the clock ahead by less than the record of the token has left, and back again.
+func TestAReportDoesNotShortenTheClaim(t *testing.T) {
+	t.Parallel()
+	e := newErrand(t)
+	answer := e.obolus()
+	if _, err := e.redeem(answer.AccessToken, "r", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Tx.Report(t.Context(), e.Settled("mail-server"), answer.Txn, transaction.PhaseCommitted, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range []time.Duration{10*time.Minute + time.Second, 11 * time.Minute, 12 * time.Minute} {
+		e.Pass(off)
+		_, err := e.redeem(answer.AccessToken, "r-2", "")
+		if err == nil {
+			t.Errorf("%s ahead: redeemed again", off)
+		}
+		e.Pass(-off)
+		if _, err := e.redeem(answer.AccessToken, "r-3", ""); err == nil {
+			t.Errorf("%s ahead and back: redeemed again", off)
+		}
+	}
+}

@@ -41,12 +41,16 @@ func (t *Transactions) Introspect(ctx context.Context, caller agents.Authenticat
 	return Introspection{Active: true, Claims: c}, nil
 }
 
-// Revoke ends a token at the wish of the client it was issued to, RFC 7009. A token that is not known, or is over, needs no
-// ending; one of another client is refused.
+// Revoke ends a token at the wish of the client it was issued to, RFC 7009. A token that is not known needs no ending; one
+// of another client is refused. One that is over, or not yet valid, is so by the clock of this server and perhaps of no
+// other.
 func (t *Transactions) Revoke(ctx context.Context, caller agents.Authenticated, compact, remote string) error {
 	v, err := t.cfg.Verifier.Verify(ctx, compact)
-	if err != nil {
-		return nil //nolint:nilerr // RFC 7009 section 2.2: an invalid token is as good as revoked
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		return oauth.Unavailable(err)
+	case err != nil && !errors.Is(err, token.ErrExpired) && !errors.Is(err, token.ErrEarly):
+		return nil // RFC 7009 section 2.2: an invalid token is as good as revoked
 	}
 	c := v.Claims()
 	event := audit.Event{Kind: audit.KindRevoke, Client: caller.ID(), By: caller.ID(), Remote: remote}
@@ -103,11 +107,12 @@ func (t *Transactions) Report(ctx context.Context, caller agents.Authenticated, 
 	if !ok || said != PhaseCommitted && said != PhaseFailed && said != PhaseIndeterminate {
 		return ErrNotFound
 	}
-	recs, err := store.Read(ctx, t.cfg.Live, store.Key{Partition: p.partition(), Name: p.redeemedName()})
+	res, err := t.cfg.Live.Do(ctx, store.Batch{Reads: []store.Key{{Partition: p.partition(), Name: p.redeemedName()}}})
 	if err != nil {
 		return oauth.Unavailable(err)
 	}
 	var done redeemed
+	recs := res.Records
 	if !recs[0].Exists() || json.Unmarshal(recs[0].Value, &done) != nil || done.Server != caller.ID() {
 		return ErrNotFound
 	}
@@ -121,7 +126,7 @@ func (t *Transactions) Report(ctx context.Context, caller agents.Authenticated, 
 	out, err := store.Apply(ctx, t.cfg.Live, store.Commit{
 		Partition: p.partition(),
 		If:        []store.Condition{{Name: p.redeemedName(), Is: store.AtVersion, Version: recs[0].Version}},
-		Writes:    []store.Write{{Name: p.redeemedName(), Value: done.json(), TTL: t.cfg.Retention}},
+		Writes:    []store.Write{{Name: p.redeemedName(), Value: done.json(), TTL: max(recs[0].Expires.Sub(res.Now), 0) + t.cfg.Retention}},
 	})
 	if err != nil || !out.Applied {
 		return oauth.Unavailable(errors.Join(err, errors.New("the report met another one")))

@@ -175,7 +175,7 @@ func (t *Transactions) tryClaim(ctx context.Context, cl claimed, server settled,
 	batch := store.Batch{Reads: reads, Commits: []store.Commit{{
 		Partition: cl.path.partition(), If: conds, NotAfter: end, Spends: true,
 		Writes: []store.Write{{
-			Name: cl.path.redeemedName(), Value: cl.record.json(), TTL: max(end.Sub(t.cfg.Now()), 0) + t.cfg.Retention,
+			Name: cl.path.redeemedName(), Value: cl.record.json(), TTL: t.remember(c) + outlives,
 		}},
 	}}}
 	got, err := t.cfg.Live.Do(ctx, batch)

@@ -68,7 +68,7 @@ func (t *Transactions) Issue(ctx context.Context, i Issuance) error {
 	if !ok || len(c.Audience) != 1 {
 		return fmt.Errorf("issue %q: not a token of this server", c.ID)
 	}
-	ttl := seconds(c.Expires).Sub(t.cfg.Now()) + t.cfg.Leeway + t.cfg.Retention
+	ttl := t.remember(c)
 	commit := store.Commit{
 		Partition: p.partition(), If: []store.Condition{{Name: p.issuedName(c.ID), Is: store.Absent}},
 		Writes: []store.Write{{Name: p.issuedName(c.ID), Value: generations(i.Gens), TTL: ttl}},
@@ -96,6 +96,15 @@ func (t *Transactions) Issue(ctx context.Context, i Issuance) error {
 		return oauth.Conceal(oauth.InvalidRequest, oauth.ReasonSubjectStopped, "the subject token cannot be used", nil)
 	}
 }
+
+// remember is how long the record of a token is kept. It does not depend on this server's clock: the record of the claim, which another
+// server may write, must outlive the one that gives the right to claim.
+func (t *Transactions) remember(c token.Claims) time.Duration {
+	return time.Duration(c.Expires-c.IssuedAt)*time.Second + t.cfg.Leeway + t.cfg.Retention
+}
+
+// outlives is by how much longer a claim is kept than the record of its token.
+const outlives = time.Minute
 
 // Record records what is answered about a token. An acceptance is an error, and must not leave, if the token's epoch is not in force
 // any more by the time the event is durable.
