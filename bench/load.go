@@ -33,6 +33,8 @@ type load struct {
 	// rate, when not zero, is the number of requests in a second at which they are due, whatever the answers do (open
 	// loop). A latency then counts from when the request was due. Zero: a worker sends its next request upon the answer (closed loop).
 	rate float64
+	// sent makes a latency count from when the request was sent, for a load whose sender may be late.
+	sent bool
 }
 
 const (
@@ -130,6 +132,9 @@ func (l load) due() func(context.Context, time.Time) (int, time.Time, bool) {
 		at := began.Add(time.Duration(i) * gap)
 		if ok {
 			sleepUntil(at)
+		}
+		if l.sent {
+			at = time.Now()
 		}
 		return i, at, ok
 	}

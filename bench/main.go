@@ -6,6 +6,7 @@
 //	go run ./bench -compare old.json new.json   say what became worse
 //	go run ./bench scale                        with a thousand, a hundred thousand, a million of everything; with replicas
 //	go run ./bench fill …                       make that many, straight into the stores
+//	go run ./bench overload                     what becomes of more than the server can carry
 //	go run ./bench docs                         write the tables of both into docs/performance.md
 //	go run ./bench profile                      where the time goes, for go tool pprof
 //
@@ -48,6 +49,8 @@ func command(ctx context.Context, args []string) error {
 		return children()[args[1]](ctx, args[2:])
 	case "scale":
 		return runScale(ctx, args[1:])
+	case "overload":
+		return runOverload(ctx, args[1:])
 	case "fill":
 		return runFill(ctx, args[1:])
 	case "docs":

@@ -225,6 +225,13 @@ func (x *Exchange) askUser(ctx context.Context, f *facts, l limits, event *audit
 // wait holds the request until the interaction is decided or the time is over. The hint of the store may be missed, so it
 // also looks by itself.
 func (x *Exchange) wait(ctx context.Context, in consent.Interaction, patience time.Duration) (consent.Interaction, error) {
+	if x.cfg.Aside != nil {
+		back, ok := x.cfg.Aside(ctx)
+		if !ok {
+			return in, nil
+		}
+		defer back()
+	}
 	ctx, cancel := context.WithCancel(ctx) // not a deadline: a look that meets it would seem to be a store that fails
 	defer cancel()
 	over := time.NewTimer(patience)

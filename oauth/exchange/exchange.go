@@ -34,6 +34,9 @@ type Config struct {
 	Recorder     *audit.Recorder
 	Now          func() time.Time
 	Settings     Settings
+	// Aside is told that a request begins to wait for a person, and back that it goes on; not ok: too many wait already, and
+	// this one must not. Nil: nobody needs to know.
+	Aside func(ctx context.Context) (back func(), ok bool)
 }
 
 // Settings are what an operator may choose.

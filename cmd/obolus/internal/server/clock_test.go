@@ -23,11 +23,11 @@ import (
 const errands = `
 tokens: {session_lifetime: 12h}
 allow_agent_secrets: true
-resources: [{id: mail, uri: 'https://mail.example.com', scopes: {mail.read: Read your mail}, servers: [mail-server]}]
+resources: [{id: mail, uri: 'https://mail.example.com', scopes: {mail.read: Read your mail, mail.send: Send mail}, servers: [mail-server]}]
 clients:
   - {id: mail-server, name: Mail, secret: 0123456789abcdef}
   - {id: app, name: App, redirect_uris: ['https://app.test/callback'], grant_types: [authorization_code], secret: 0123456789abcdef, first_party: true}
-agents: [{id: mailer, name: Mail helper, auth: client_secret_post, secret: 0123456789abcdef, ceiling: {resources: [mail], scopes: [mail.read]}}]
+agents: [{id: mailer, name: Mail helper, auth: client_secret_post, secret: 0123456789abcdef, ceiling: {resources: [mail], scopes: [mail.read, mail.send]}}]
 users: [{id: alice, name: Alice, password: correct horse battery}]
 `
 
@@ -65,7 +65,7 @@ func setOut(t *testing.T, r *running) *errand {
 	verifier := rand.Text() + rand.Text()
 	sum := sha256.Sum256([]byte(verifier))
 	at := e.open("/authorize?" + url.Values{
-		"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {"https://app.test/callback"}, "scope": {"mail.read"}, "state": {rand.Text()},
+		"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {"https://app.test/callback"}, "scope": {"mail.read mail.send"}, "state": {rand.Text()},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
 	}.Encode()).location
 	if page, ours := strings.CutPrefix(at, e.Issuer()); ours {

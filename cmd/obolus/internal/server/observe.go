@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -20,15 +21,16 @@ import (
 	"obolus/cmd/obolus/internal/config"
 )
 
-// door is what every request passes before the router: it names the request, finds the peer, keeps the number of those in
-// hand bounded, survives a panic, and tells log and metrics how it went. It never looks at a query, a body or a header
-// that may hold a secret.
+// door is what every request passes before the router: it names the request, finds the peer, lets no more in than can be worked
+// on, survives a panic, and tells log and metrics how it went. It never looks at a query, a body or a header that may hold a
+// secret.
 type door struct {
 	next    http.Handler
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
-	slots   chan struct{} // as many as may be in hand at once
+	gate    *gate
+	crowd   crowd
 	proxies []netip.Prefix
 	strict  bool // browsers are told to come by https only
 
@@ -40,21 +42,13 @@ type watched struct {
 	http.ResponseWriter
 	status int
 	route  string
-	slots  <-chan struct{} // where it holds a slot; nil: nowhere
+	place  *place // that it holds; nil: none
 }
 
-// release gives the slot back that the request holds.
-func (w *watched) release() {
-	if w.slots != nil {
-		<-w.slots
-		w.slots = nil
-	}
-}
-
-// detach lets a request that has become a stream go on without its slot: it is in hand for as long as its client likes.
+// detach lets a request that has become a stream go on without its place: it is in hand for as long as its client likes.
 func detach(w http.ResponseWriter) {
-	if seen, ok := w.(*watched); ok {
-		seen.release()
+	if seen, ok := w.(*watched); ok && seen.place != nil {
+		seen.place.leave()
 	}
 }
 
@@ -99,7 +93,18 @@ func named(next http.Handler) http.Handler {
 
 // ServeHTTP is for http.Server.
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start, id := d.now(), requestID()
+	start := d.now()
+	var held *place
+	if !probe(r.URL.Path) {
+		var ok bool
+		if held, ok = d.gate.admit(r); !ok {
+			d.full(r, w, start)
+			return
+		}
+		defer held.leave()
+		r = r.WithContext(context.WithValue(r.Context(), placeKey{}, held))
+	}
+	id := requestID()
 	if d.certificates.any() {
 		r = d.certificates.note(r, d.fromProxy)
 	}
@@ -109,19 +114,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if d.strict {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 	}
-	seen := &watched{ResponseWriter: w}
-	if !probe(r.URL.Path) {
-		select {
-		case d.slots <- struct{}{}:
-			seen.slots = d.slots
-			defer seen.release()
-		default:
-			seen.route = "full"
-			busy(seen)
-			d.told(r, seen, id, start)
-			return
-		}
-	}
+	seen := &watched{ResponseWriter: w, place: held}
 	defer d.told(r, seen, id, start)
 	defer d.survive(r, seen, id)
 	d.next.ServeHTTP(seen, r)
@@ -129,12 +122,17 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // probe says whether a path is one that must answer however full the server is.
 func probe(path string) bool {
-	return strings.HasSuffix(path, "/healthz") || strings.HasSuffix(path, "/metrics")
+	return strings.HasSuffix(path, "/healthz") || strings.HasSuffix(path, "/readyz") || strings.HasSuffix(path, "/metrics")
 }
 
-func busy(w http.ResponseWriter) {
+// full tells who was not let in to come again. It costs as little as it can: a server that has too much in hand says it often.
+func (d *door) full(r *http.Request, w http.ResponseWriter, start time.Time) {
 	w.Header().Set("Retry-After", "1")
 	refuse(w, http.StatusServiceUnavailable, "temporarily_unavailable", "the server has too much in hand; try again")
+	d.metrics.request(r.Method, "full", http.StatusServiceUnavailable, d.now().Sub(start))
+	if n, say := d.crowd.count(d.now()); say {
+		d.log.WarnContext(r.Context(), "there is more to do than can be done", "refused", n)
+	}
 }
 
 // refuse answers for nobody in particular: what no route wrote itself.

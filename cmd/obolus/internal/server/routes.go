@@ -46,7 +46,7 @@ func (p *parts) edge(secretKey []byte) error {
 	p.health(under)
 	pages.Register(under)
 	p.handler = &door{
-		next: root, log: p.opts.Log, now: p.opts.Now, metrics: p.metrics, slots: make(chan struct{}, p.opts.MaxInFlight),
+		next: root, log: p.opts.Log, now: p.opts.Now, metrics: p.metrics, gate: p.gate,
 		proxies: networks(p.cfg.TrustedProxies), strict: strings.HasPrefix(p.cfg.Issuer, "https:"), certificates: certificatesOf(p.cfg),
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -21,7 +22,8 @@ type Options struct {
 	Log     *slog.Logger     // nil: nothing is logged
 	Version string           // of the program
 	Now     func() time.Time // nil: the clock
-	// MaxInFlight is how many requests may be in hand at once; beyond it the answer is 503. Zero: 4096.
+	// MaxInFlight is how many requests are worked on at once. Others wait a moment for a place, and are then told to come again
+	// (503). Zero: 256 for each processor, and 512 at least.
 	MaxInFlight int
 	// Grace is how long what is in hand may take when the server is told to stop. What still waits then, for a person most
 	// likely, is told that it is over, and has as long again. Zero: 5 s.
@@ -38,7 +40,7 @@ func (o Options) filled() Options {
 		o.Now = time.Now
 	}
 	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 4096
+		o.MaxInFlight = max(512, 256*runtime.GOMAXPROCS(0))
 	}
 	if o.Grace == 0 {
 		o.Grace = graceTime

@@ -405,44 +405,6 @@ func (r *running) events(query string) string {
 	return body
 }
 
-// More than may be in hand at once is told to come again, and probes are answered all the same.
-func TestAFullServerSaysSo(t *testing.T) {
-	t.Parallel()
-	r := start(t, load(t, t.TempDir(), ""), server.Options{MaxInFlight: 1})
-	conn, err := net.Dial("tcp", r.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	// A request whose body does not come is in hand.
-	fmt.Fprintf(conn, "POST /token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\n", r.Addr())
-	deadline := time.Now().Add(5 * time.Second)
-	for {
-		res, body := r.get("/jwks.json")
-		if res.StatusCode == http.StatusServiceUnavailable {
-			if res.Header.Get("Retry-After") == "" || !strings.Contains(body, "temporarily_unavailable") {
-				t.Errorf("the refusal: %v %s", res.Header, body)
-			}
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("it is never full")
-		}
-	}
-	if res, _ := r.get("/healthz"); res.StatusCode != http.StatusOK {
-		t.Errorf("healthz of a full server: %d", res.StatusCode)
-	}
-	_ = conn.Close()
-	for {
-		if res, _ := r.get("/jwks.json"); res.StatusCode == http.StatusOK {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("it stays full")
-		}
-	}
-}
-
 // Whoever does not finish is cut off when the server ends, and that is no failure.
 func TestItEndsWhateverClientsDo(t *testing.T) {
 	t.Parallel()
@@ -476,7 +438,7 @@ func TestAPanicIsSurvived(t *testing.T) {
 		case "/abort":
 			panic(http.ErrAbortHandler)
 		}
-	}), slog.New(slog.NewTextHandler(log, nil))))
+	}), slog.New(slog.NewTextHandler(log, nil)), 1))
 	t.Cleanup(door.Close)
 	for at, status := range map[string]int{"/early": 500, "/late": 418, "/": 200} {
 		res, err := client().Get(door.URL + at)

@@ -47,6 +47,7 @@ type parts struct {
 	stores *stores
 
 	metrics    *metrics
+	gate       *gate
 	recorder   *audit.Recorder
 	ledger     *audit.Ledger
 	registry   *agents.Registry
@@ -76,7 +77,7 @@ type parts struct {
 
 // wire is the one table of what stands on what. It ends with the declared things applied and a handler that answers.
 func wire(ctx context.Context, cfg config.Config, o Options, st *stores) (*parts, error) {
-	p := &parts{cfg: cfg, opts: o, stores: st, metrics: newMetrics(o.Version)}
+	p := &parts{cfg: cfg, opts: o, stores: st, metrics: newMetrics(o.Version), gate: newGate(o.MaxInFlight, o.Now)}
 	p.recorder = audit.NewRecorder(ctx, st.records, o.Now)
 	p.recorder.Tell(p.metrics.event)
 	err := p.build(ctx)
@@ -167,7 +168,7 @@ func (p *parts) core(ctx context.Context, secretKey []byte) error {
 	p.exchange, err = exchange.New(exchange.Config{
 		Issuer: cfg.Issuer, Live: st.live, Mirror: st.mirror, Registry: p.registry, Clients: p.clients, Consents: p.consents,
 		Transactions: p.life, Keys: p.ring, Signer: signer, Verifier: p.verifier, Trusted: p.trusted(), Details: p.types,
-		Decide: p.guardrails.engine.Decide, Recorder: p.recorder, Now: now, Settings: settings(cfg),
+		Decide: p.guardrails.engine.Decide, Recorder: p.recorder, Now: now, Settings: settings(cfg), Aside: aside,
 	})
 	return err
 }
