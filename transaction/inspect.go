@@ -29,16 +29,28 @@ func (t *Transactions) Introspect(ctx context.Context, caller agents.Authenticat
 	if err != nil {
 		return Introspection{}, nil //nolint:nilerr // an invalid token is inactive, not an error
 	}
-	c := v.Claims()
-	concerned, err := t.concerns(ctx, c, caller)
+	look, err := t.Look(ctx, v)
+	if err != nil || look.over {
+		return Introspection{}, err
+	}
+	place := agents.TargetKey(v.Claims().Audience[0])
+	found, err := t.cfg.Live.Do(ctx, store.Batch{Reads: append([]store.Key{t.cfg.Mirror.Key(place)}, look.Reads()...)})
+	if err != nil {
+		return Introspection{}, oauth.Unavailable(err)
+	}
+	rec, err := t.cfg.Mirror.Resolve(ctx, place, found.Records[0], found.Now)
+	if err != nil {
+		return Introspection{}, oauth.Unavailable(err)
+	}
+	concerned, err := t.concerns(v.Claims(), rec, caller)
 	if err != nil || !concerned {
 		return Introspection{}, err
 	}
-	standing, err := t.Standing(ctx, v)
+	standing, err := look.Judge(ctx, found.Records[1:], found.Now)
 	if err != nil || standing.Phase != PhaseIssued {
 		return Introspection{}, err
 	}
-	return Introspection{Active: true, Claims: c}, nil
+	return Introspection{Active: true, Claims: v.Claims()}, nil
 }
 
 // Revoke ends a token at the wish of the client it was issued to, RFC 7009. A token that is not known needs no ending; one
@@ -136,12 +148,12 @@ func (t *Transactions) Report(ctx context.Context, caller agents.Authenticated, 
 	})
 }
 
-// concerns says whether a caller is told anything about a token.
-func (t *Transactions) concerns(ctx context.Context, c token.Claims, caller agents.Authenticated) (bool, error) {
+// concerns says whether a caller is told anything about a token; the record is that of the resource it is for.
+func (t *Transactions) concerns(c token.Claims, resource store.Record, caller agents.Authenticated) (bool, error) {
 	if c.ClientID == caller.ID() && !caller.Public() {
 		return true, nil
 	}
-	res, err := t.cfg.Registry.ResourceAt(ctx, c.Audience[0])
+	res, err := t.cfg.Registry.ReadResource(resource)
 	if errors.Is(err, agents.ErrNotFound) {
 		return false, nil
 	}

@@ -381,6 +381,14 @@ func TestRoundTrips(t *testing.T) {
 	if trips := e.Engine.Trips.Load() - before; trips != 2 {
 		t.Errorf("an exchange takes %d live round trips, not 2", trips)
 	}
+	asker := e.Settled("mail-server")
+	before = e.Engine.Trips.Load()
+	if seen, err := e.Tx.Introspect(t.Context(), asker, answer.AccessToken); err != nil || !seen.Active {
+		t.Fatalf("%+v, %v", seen, err)
+	}
+	if trips := e.Engine.Trips.Load() - before; trips != 1 {
+		t.Errorf("an introspection by who is known takes %d live round trips, not 1", trips)
+	}
 	before = e.Engine.Trips.Load()
 	if _, err := e.Tx.Redeem(t.Context(), transaction.Redemption{Server: server, Token: answer.AccessToken, ID: "r"}); err != nil {
 		t.Fatal(err)
