@@ -115,18 +115,46 @@ func parseForm(s string, mayRepeat []string) (form, error) {
 }
 
 func readPair(pair string) (name, value string, err error) {
-	rawName, rawValue, _ := strings.Cut(pair, "=")
+	name, value, _ = strings.Cut(pair, "=")
+	if !plain(pair) {
+		if name, value, err = decode(name, value); err != nil {
+			return "", "", err
+		}
+	}
+	switch {
+	case name == "":
+		return "", "", errForm()
+	case len(value) > maxToken && isToken(name):
+		return "", "", status(http.StatusRequestEntityTooLarge, oauth.ReasonTooLarge, "a token of the request is too large")
+	default:
+		return name, value, nil
+	}
+}
+
+// decode is for a pair that does not stand for itself.
+func decode(rawName, rawValue string) (name, value string, err error) {
 	name, errName := url.QueryUnescape(rawName)
 	value, errValue := url.QueryUnescape(rawValue)
 	switch {
-	case errName != nil || errValue != nil || name == "" || strings.Contains(pair, ";"):
-		return "", "", malformed("the parameters are not encoded as a form")
+	case errName != nil || errValue != nil || strings.Contains(rawName, ";") || strings.Contains(rawValue, ";"):
+		return "", "", errForm()
 	case !text(name, "") || !text(value, spaceIn(name)):
 		return "", "", malformed("a parameter is not UTF-8 or has control characters")
-	case len(value) > maxToken && isToken(name):
-		return "", "", status(http.StatusRequestEntityTooLarge, oauth.ReasonTooLarge, "a token of the request is too large")
+	default:
+		return name, value, nil
 	}
-	return name, value, nil
+}
+
+func errForm() error { return malformed("the parameters are not encoded as a form") }
+
+// plain says whether a pair is all printable ASCII and none of what has a meaning in a form.
+func plain(pair string) bool {
+	for i := range len(pair) {
+		if c := pair[i]; c <= 0x20 || c >= 0x7f || c == '%' || c == '+' || c == ';' {
+			return false
+		}
+	}
+	return true
 }
 
 func isToken(name string) bool {
@@ -149,15 +177,6 @@ func spaceIn(name string) string {
 
 // text says whether s is UTF-8 without control characters, but for those allowed.
 func text(s, allowed string) bool {
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] >= 0x7f {
-			return textBeyondASCII(s[i:], allowed)
-		}
-	}
-	return true
-}
-
-func textBeyondASCII(s, allowed string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 0x20 || r >= 0x7f && r < 0xa0) && !strings.ContainsRune(allowed, r)
 	})

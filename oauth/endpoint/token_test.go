@@ -1,6 +1,7 @@
 package endpoint_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -43,6 +44,40 @@ func TestExchange(t *testing.T) {
 	}
 	if !slices.Equal(kinds, []audit.Kind{audit.KindExchange}) {
 		t.Errorf("events %v", kinds)
+	}
+}
+
+// TestAFormMeansTheSameInEverySpelling: as little encoded as may be, as encoders do it, and every byte of it.
+func TestAFormMeansTheSameInEverySpelling(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	spell := func(f url.Values, encode func(string) string) string {
+		var pairs []string
+		for name, values := range f {
+			for _, value := range values {
+				pairs = append(pairs, encode(name)+"="+encode(value))
+			}
+		}
+		return strings.Join(pairs, "&")
+	}
+	every := func(text string) string {
+		var out strings.Builder
+		for _, b := range []byte(text) {
+			fmt.Fprintf(&out, "%%%02x", b)
+		}
+		return out.String()
+	}
+	for name, encode := range map[string]func(string) string{
+		"bare": func(text string) string { return strings.ReplaceAll(text, " ", "+") }, "usual": url.QueryEscape, "every byte": every,
+	} {
+		a := s.do(s.request(http.MethodPost, "/token", spell(s.te(), encode)))
+		if a.status != http.StatusOK || a.str("scope") != "mail.read" {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+		for _, bad := range []string{"=x", "a;b=c", "a=\xff", "a=\x00", "a=\x7f", "grant_type=x"} {
+			f := spell(s.te(), encode) + "&" + bad
+			s.refused(s.do(s.request(http.MethodPost, "/token", f)), http.StatusBadRequest, oauth.InvalidRequest)
+		}
 	}
 }
 
