@@ -106,7 +106,7 @@ func TestPeek(t *testing.T) {
 	if err != nil || iss != "https://idp.test" || sub != "alice" {
 		t.Errorf("%q %q %v", iss, sub, err)
 	}
-	for _, bad := range []string{"", "a.b", payloaded(e, e.payload.with("sub", 1))} {
+	for _, bad := range []string{"", "a.b", payloaded(e, e.payload.with("sub", 1)), payloaded(e, e.payload.with("more", strings.Repeat("x", 16<<10)))} {
 		if _, _, err := token.Peek(bad); !errors.Is(err, token.ErrMalformed) {
 			t.Errorf("%.40q: %v", bad, err)
 		}

@@ -203,7 +203,7 @@ func (t *Transactions) Look(ctx context.Context, v token.Verified) (Look, error)
 
 // Reads are the keys to be read in the live store.
 func (l Look) Reads() []store.Key {
-	keys := append([]store.Key(nil), l.own...)
+	keys := append(make([]store.Key, 0, len(l.own)+len(l.watched)), l.own...)
 	for _, k := range l.watched {
 		keys = append(keys, l.t.cfg.Mirror.Key(k))
 	}

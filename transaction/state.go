@@ -118,7 +118,7 @@ func random(n int) string {
 // to, the client or the issuer through which the user came, its grant and the key that signs it. At issuance their versions go into
 // its record; at redemption they must be the same.
 func Watched(c token.Claims, kid string) ([]store.Key, error) {
-	keys := []store.Key{stopKey(KindUser, c.Subject)}
+	keys := append(make([]store.Key, 0, 8), stopKey(KindUser, c.Subject))
 	actors, err := c.Act.Chain(maxChain)
 	if err != nil {
 		return nil, fmt.Errorf("actors of the token: %w", err)

@@ -17,16 +17,17 @@ const (
 // Register adds the endpoints to a router, each under a name that is its path.
 func (s *Server) Register(r *mux.Router) {
 	add := func(path string, h http.Handler) { r.Handle(s.base+path, h).Name(path) }
+	// The router tries one after the other: what is asked for most comes first.
+	add(pathToken, cors(s.guard(s.token), http.MethodPost))
+	add(pathRedeem, s.guard(s.redeem))
+	add(pathIntrospect, s.guard(s.introspect))
+	add(pathForward, s.guard(s.forward))
+	add(pathKeys, cors(s.guard(reading(s.keys)), http.MethodGet))
 	add(pathAuthorize, http.HandlerFunc(s.authorize))
 	add(pathPush, s.guard(s.push))
-	add(pathToken, cors(s.guard(s.token), http.MethodPost))
 	add(pathRevoke, cors(s.guard(s.revoke), http.MethodPost))
-	add(pathIntrospect, s.guard(s.introspect))
-	add(pathRedeem, s.guard(s.redeem))
 	add(pathTxn, s.guard(s.transaction))
-	add(pathKeys, cors(s.guard(reading(s.keys)), http.MethodGet))
 	add(pathErrors, s.guard(reading(s.reasons)))
-	add(pathForward, s.guard(s.forward))
 	if s.cfg.Feed != nil {
 		add(pathEvents, s.guard(s.follow))
 	}
