@@ -60,7 +60,7 @@ func parse(s []byte) (compact, error) {
 	if err := errors.Join(errHead, errPayload, errSignature); err != nil {
 		return compact{}, fmt.Errorf("%w: not base64url: %w", ErrMalformed, err)
 	}
-	c := compact{payload: payload[:len(payload):len(payload)], signed: s[:last], signature: signature}
+	c := compact{payload: slices.Clip(payload), signed: s[:last], signature: signature}
 	var err error
 	if c.head, err = readHeader(head); err != nil {
 		return compact{}, err

@@ -9,7 +9,7 @@ func derOf(signature []byte) []byte {
 	half := len(signature) / 2
 	out := append(make([]byte, 0, len(signature)+8), sequence, 0)
 	out = appendInteger(appendInteger(out, signature[:half]), signature[half:])
-	out[1] = byte(len(out) - 2)
+	out[1] = byte(len(out) - 2) //nolint:gosec // 70 at most
 	return out
 }
 
@@ -17,8 +17,9 @@ func derOf(signature []byte) []byte {
 func appendInteger(out, number []byte) []byte {
 	const integer = 0x02
 	number = bytes.TrimLeft(number, "\x00")
-	if len(number) == 0 || number[0] >= 0x80 {
-		return append(append(out, integer, byte(len(number)+1), 0), number...)
+	size := byte(len(number)) //nolint:gosec // 32 at most
+	if size == 0 || number[0] >= 0x80 {
+		return append(append(out, integer, size+1, 0), number...)
 	}
-	return append(append(out, integer, byte(len(number))), number...)
+	return append(append(out, integer, size), number...)
 }
