@@ -85,25 +85,30 @@ func (e *Event) Refused(err error) {
 }
 
 // seal numbers the event, chains it to the one before and gives its JSON.
-func (e Event) seal(seq uint64, prev string) (Event, []byte, error) {
+func (e *Event) seal(seq uint64, prev string) ([]byte, error) {
 	e.Seq, e.Prev = seq, prev
 	data, err := e.unsealed()
 	if err != nil {
-		return e, nil, err
+		return nil, err
 	}
 	e.Hash = digest(data)
-	return e, append(append(data[:len(data)-len(`"}`)], e.Hash...), `"}`...), nil // the hash is the last member
+	sealed := make([]byte, 0, len(data)+len(e.Hash))
+	sealed = append(sealed, data[:len(data)-len(`"}`)]...) // the hash is the last member
+	return append(append(sealed, e.Hash...), `"}`...), nil
 }
 
-func (e Event) sum() (string, error) {
+func (e *Event) sum() (string, error) {
 	data, err := e.unsealed()
 	return digest(data), err
 }
 
 // unsealed is the event's JSON with an empty hash: what is hashed.
-func (e Event) unsealed() ([]byte, error) {
+func (e *Event) unsealed() ([]byte, error) {
+	was := e.Hash
 	e.Hash = ""
-	return json.Marshal(e)
+	data, err := json.Marshal(e)
+	e.Hash = was
+	return data, err
 }
 
 func digest(data []byte) string {

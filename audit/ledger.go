@@ -1,10 +1,11 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
+	"math"
 	"slices"
 	"strings"
 
@@ -32,30 +33,51 @@ func (l *Ledger) Events(ctx context.Context, f Filter) ([]Event, error) {
 		f.Limit = 100
 	}
 	prefix := f.prefix()
-	after := prefix + fmt.Sprintf("%020d", f.After)
+	if prefix == allEvents || f.Txn != "" {
+		return l.along(ctx, f, prefix, math.MaxUint64)
+	}
+	mark, err := readEntered(ctx, l.records)
+	if err != nil {
+		return nil, err
+	}
+	found, err := l.along(ctx, f, prefix, mark.seq)
+	if err != nil || len(found) == f.Limit || mark.seq == math.MaxUint64 {
+		return found, err
+	}
+	f.After, f.Limit = max(f.After, mark.seq), f.Limit-len(found)
+	rest, err := l.along(ctx, f, allEvents, math.MaxUint64)
+	return append(found, rest...), err
+}
+
+// along returns the matching events of one order up to a number.
+func (l *Ledger) along(ctx context.Context, f Filter, prefix string, upTo uint64) ([]Event, error) {
+	after, last := prefix+place(f.After), prefix+place(upTo)
 	var found []Event
 	for len(found) < f.Limit {
 		recs, err := l.records.List(ctx, partition, after, 500)
 		if err != nil {
 			return nil, err
 		}
-		names := make([]store.Key, 0, len(recs))
-		for _, rec := range recs {
-			if !strings.HasPrefix(rec.Name, prefix) {
-				break
-			}
-			after = rec.Name
-			names = append(names, store.Key{Partition: partition, Name: "e/" + rec.Name[len(prefix):]})
+		n := 0
+		for n < len(recs) && strings.HasPrefix(recs[n].Name, prefix) && recs[n].Name <= last {
+			n++
 		}
-		if found, err = l.match(ctx, f, names, found); err != nil {
+		if n == 0 {
+			break
+		}
+		after = recs[n-1].Name
+		if found, err = l.match(ctx, f, recs[:n], found); err != nil {
 			return nil, err
 		}
-		if len(names) < 500 {
+		if n < 500 {
 			break
 		}
 	}
 	return found, nil
 }
+
+// allEvents is the order of all events.
+const allEvents = "e/"
 
 // recent is how far back Latest looks at first, and where no index narrows the search, at all.
 const recent = 5000
@@ -77,7 +99,7 @@ func (l *Ledger) Latest(ctx context.Context, f Filter) ([]Event, error) {
 			f.After = max(first, end.Seq-back)
 		}
 		last, err := l.lastAfter(ctx, f, limit)
-		if err != nil || len(last) == limit || f.After == first || f.prefix() == "e/" {
+		if err != nil || len(last) == limit || f.After == first || f.prefix() == allEvents {
 			slices.Reverse(last)
 			return last, err
 		}
@@ -167,15 +189,17 @@ func (l *Ledger) end(ctx context.Context) (head, error) {
 	return kept, err
 }
 
-func (l *Ledger) match(ctx context.Context, f Filter, names []store.Key, found []Event) ([]Event, error) {
-	if len(names) == 0 {
-		return found, nil
-	}
-	recs, err := store.Read(ctx, l.records, names...)
+// match reads the events that are listed in an order, and appends those that the filter wants.
+func (l *Ledger) match(ctx context.Context, f Filter, listed []store.Record, found []Event) ([]Event, error) {
+	recs, err := l.eventsOf(ctx, listed)
 	if err != nil {
 		return nil, err
 	}
+	words := f.words()
 	for _, rec := range recs {
+		if slices.ContainsFunc(words, func(w []byte) bool { return !bytes.Contains(rec.Value, w) }) {
+			continue // it need not be read
+		}
 		var e Event
 		if err := json.Unmarshal(rec.Value, &e); err != nil {
 			return nil, fmt.Errorf("read event %s: %w", rec.Name, err)
@@ -187,9 +211,32 @@ func (l *Ledger) match(ctx context.Context, f Filter, names []store.Key, found [
 	return found, nil
 }
 
+// eventsOf are the events of entries of one order.
+func (l *Ledger) eventsOf(ctx context.Context, listed []store.Record) ([]store.Record, error) {
+	if len(listed) == 0 || strings.HasPrefix(listed[0].Name, allEvents) {
+		return listed, nil
+	}
+	keys := make([]store.Key, len(listed))
+	for i, rec := range listed {
+		keys[i] = store.Key{Partition: partition, Name: allEvents + rec.Name[strings.LastIndexByte(rec.Name, '/')+1:]}
+	}
+	return store.Read(ctx, l.records, keys...)
+}
+
+// words are in the JSON of every event that the filter wants.
+func (f Filter) words() [][]byte {
+	var words [][]byte
+	for _, value := range []string{f.Txn, f.User, f.Actor} {
+		if quoted, err := json.Marshal(value); err == nil && value != "" {
+			words = append(words, quoted)
+		}
+	}
+	return words
+}
+
 func (f Filter) matches(e Event) bool {
-	return (f.Txn == "" || e.Txn == f.Txn) && (f.User == "" || e.User == f.User) &&
-		(f.Actor == "" || e.Actor == f.Actor) && (f.Kind == "" || e.Kind == f.Kind)
+	enteredAs := func(want, have string) bool { return want == "" || have == want && enterable(&e, have) }
+	return enteredAs(f.Txn, e.Txn) && enteredAs(f.User, e.User) && enteredAs(f.Actor, e.Actor) && (f.Kind == "" || e.Kind == f.Kind)
 }
 
 // prefix is the narrowest order of the ledger that holds everything the filter wants.
@@ -202,26 +249,6 @@ func (f Filter) prefix() string {
 	case f.Actor != "":
 		return index("actor", f.Actor)
 	default:
-		return "e/"
+		return allEvents
 	}
 }
-
-func eventName(seq uint64) string { return fmt.Sprintf("e/%020d", seq) }
-
-// indexNames are the further orders an event is entered into. Values that did not come from a record of ours, as in
-// the event of a failed authentication, are entered nowhere.
-func indexNames(e Event) []string {
-	var names []string
-	for _, entry := range []struct{ kind, value string }{{"txn", e.Txn}, {"user", e.User}, {"actor", e.Actor}} {
-		if entry.value != "" && len(entry.value) <= 256 && e.Kind != KindClient {
-			names = append(names, index(entry.kind, entry.value)+fmt.Sprintf("%020d", e.Seq))
-		}
-	}
-	if e.Stops() {
-		names = append(names, stopsOrder+fmt.Sprintf("%020d", e.Seq))
-	}
-	return names
-}
-
-// index is where an order begins. Values are escaped: a slash in one must not lead into the order of another.
-func index(kind, value string) string { return "x/" + kind + "/" + url.QueryEscape(value) + "/" }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,13 +34,16 @@ type head struct {
 // Recorder writes events. Everything that is waiting goes into one durable commit, so the cost of it is shared by
 // everything in flight. Several servers may record into one ledger: it is one chain.
 type Recorder struct {
-	records store.Engine
-	now     func() time.Time
-	life    context.Context //nolint:containedctx // the writer outlives every request; this is the server's own
-	queue   chan entry
-	stop    chan struct{}
-	stopped sync.WaitGroup
-	tell    func(Event)
+	records  store.Engine
+	now      func() time.Time
+	life     context.Context //nolint:containedctx // the writer outlives every request; this is the server's own
+	entering context.Context //nolint:containedctx // the same, but it ends with Close
+	end      context.CancelFunc
+	queue    chan entry
+	behind   chan struct{} // events may be waiting to be entered
+	stop     chan struct{}
+	stopped  sync.WaitGroup
+	tell     func(Event)
 }
 
 type entry struct {
@@ -48,11 +52,16 @@ type entry struct {
 	done  chan error
 }
 
-// NewRecorder starts the one goroutine that writes; Close ends it. The context is the server's, of which only the values
-// count: what is waiting is written even when it was cancelled.
+// NewRecorder starts the one goroutine that writes, and the one that enters; Close ends both. The context is the server's, of
+// which only the values count: what is waiting is written even when it was cancelled.
 func NewRecorder(ctx context.Context, records store.Engine, now func() time.Time) *Recorder {
-	r := &Recorder{records: records, now: now, life: context.WithoutCancel(ctx), queue: make(chan entry, queueLimit), stop: make(chan struct{})}
+	r := &Recorder{
+		records: records, now: now, life: context.WithoutCancel(ctx),
+		queue: make(chan entry, queueLimit), behind: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
+	r.entering, r.end = context.WithCancel(r.life)
 	r.stopped.Go(r.run)
+	r.stopped.Go(r.enterAll)
 	return r
 }
 
@@ -88,12 +97,12 @@ func (r *Recorder) RecordIn(ctx context.Context, e Event, epoch uint64) error {
 // Close writes what is waiting and ends the recorder.
 func (r *Recorder) Close() {
 	close(r.stop)
+	r.end()
 	r.stopped.Wait()
 }
 
 func (r *Recorder) run() {
-	end := head{}
-	version := uint64(0)
+	end := tail{}
 	batch := make([]entry, 0, batchLimit)
 	wait := time.NewTimer(crowdWait)
 	defer wait.Stop()
@@ -118,8 +127,9 @@ func (r *Recorder) run() {
 			}
 			batch = r.gather(batch)
 		}
-		epoch, err := r.write(batch, &end, &version)
+		epoch, err := r.write(batch, &end)
 		r.answer(batch, epoch, err)
+		r.left(&end)
 	}
 }
 
@@ -137,6 +147,18 @@ func (r *Recorder) answer(batch []entry, epoch uint64, err error) {
 	}
 }
 
+// left has it looked, now and then, whether enough events are left to be entered.
+func (r *Recorder) left(end *tail) {
+	if end.Seq < end.asked+enterAsk {
+		return
+	}
+	end.asked = end.Seq
+	select {
+	case r.behind <- struct{}{}:
+	default:
+	}
+}
+
 // gather takes what else is waiting, without waiting for it.
 func (r *Recorder) gather(batch []entry) []entry {
 	for len(batch) < batchLimit {
@@ -150,58 +172,75 @@ func (r *Recorder) gather(batch []entry) []entry {
 	return batch
 }
 
+// tail is what the writer knows of the end of the chain.
+type tail struct {
+	head
+
+	version uint64 // of its record
+	marked  bool   // how far the later orders go is written
+	asked   uint64 // when it was last looked whether events are left to be entered
+}
+
 // write appends a batch to the chain; when another server was faster it chains to that server's end instead. An
 // unknown outcome is never repeated: the events of it fail, and the chain goes on from what is then found. It returns the epoch
 // that was in force once they were written.
-func (r *Recorder) write(batch []entry, end *head, version *uint64) (uint64, error) {
+func (r *Recorder) write(batch []entry, end *tail) (uint64, error) {
 	ctx, cancel := context.WithTimeout(r.life, 10*time.Second)
 	defer cancel()
 	for {
-		next := *end
-		commit, err := r.commit(batch, &next, *version)
+		next := end.head
+		commit, err := r.commit(batch, &next, *end)
 		if err != nil {
 			return 0, err
 		}
 		res, err := r.records.Do(ctx, store.Batch{Commits: []store.Commit{commit}, Reads: []store.Key{store.EpochKey()}})
 		if err != nil {
-			*version = 0 // find out anew
+			end.version = 0 // find out anew
 			return 0, oauth.Unavailable(fmt.Errorf("write the ledger: %w", err))
 		}
 		out := res.Outcomes[0]
 		if out.Applied {
-			*end, *version = next, out.Wrote[0].Version
+			end.head, end.version, end.marked = next, out.Wrote[0].Version, true
 			return store.EpochOf(res.Records[0])
 		}
-		*end, *version = head{}, out.Seen[0].Version
+		end.head, end.version = head{}, out.Seen[0].Version
+		end.marked = end.marked || out.Seen[1].Exists()
 		if out.Seen[0].Exists() {
-			if err := json.Unmarshal(out.Seen[0].Value, end); err != nil {
+			if err := json.Unmarshal(out.Seen[0].Value, &end.head); err != nil {
 				return 0, oauth.Unavailable(fmt.Errorf("read the end of the ledger: %w", err))
 			}
 		}
 	}
 }
 
-func (r *Recorder) commit(batch []entry, end *head, version uint64) (store.Commit, error) {
+// commit seals a batch behind the end. The first one to a ledger that does not tell how far its later orders go says that they
+// go as far as that ledger: it is new, or of a time when every event was entered into all of them at once.
+func (r *Recorder) commit(batch []entry, next *head, end tail) (store.Commit, error) {
 	c := store.Commit{
 		Partition: partition,
 		If:        []store.Condition{{Name: headName, Is: store.Absent}},
-		Writes:    []store.Write{{Name: headName}},
+		Writes:    make([]store.Write, 1, 2+3*len(batch)),
 	}
-	if version != 0 {
-		c.If[0].Is, c.If[0].Version = store.AtVersion, version
+	if end.version != 0 {
+		c.If[0].Is, c.If[0].Version = store.AtVersion, end.version
 	}
-	for _, en := range batch {
-		event, data, err := en.event.seal(end.Seq+1, end.Hash)
+	if !end.marked {
+		c.If = append(c.If, store.Condition{Name: enteredName, Is: store.Absent})
+		c.Writes = append(c.Writes, store.Write{Name: enteredName, Value: strconv.AppendUint(nil, end.Seq, 10)})
+	}
+	for i := range batch {
+		event := &batch[i].event
+		data, err := event.seal(next.Seq+1, next.Hash)
 		if err != nil {
 			return c, oauth.Unavailable(err)
 		}
-		end.Seq, end.Hash = event.Seq, event.Hash
+		next.Seq, next.Hash = event.Seq, event.Hash
 		c.Writes = append(c.Writes, store.Write{Name: eventName(event.Seq), Value: data, Listed: true})
-		for _, name := range indexNames(event) {
+		for _, name := range atOnce(event) {
 			c.Writes = append(c.Writes, store.Write{Name: name, Value: []byte("1"), Listed: true})
 		}
 	}
-	var err error
-	c.Writes[0].Value, err = json.Marshal(end)
+	value, err := json.Marshal(next)
+	c.Writes[0] = store.Write{Name: headName, Value: value}
 	return c, err
 }

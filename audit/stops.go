@@ -48,17 +48,15 @@ func (l *Ledger) Event(ctx context.Context, seq uint64) (Event, bool, error) {
 
 // Stops returns the events above a number that stopped something, in their order.
 func (l *Ledger) Stops(ctx context.Context, after uint64, limit int) ([]Event, error) {
-	recs, err := l.records.List(ctx, partition, stopsOrder+fmt.Sprintf("%020d", after), limit)
+	recs, err := l.records.List(ctx, partition, stopsOrder+place(after), limit)
 	if err != nil {
 		return nil, err
 	}
-	names := make([]store.Key, 0, len(recs))
-	for _, rec := range recs {
-		if strings.HasPrefix(rec.Name, stopsOrder) {
-			names = append(names, store.Key{Partition: partition, Name: "e/" + rec.Name[len(stopsOrder):]})
-		}
+	n := 0
+	for n < len(recs) && strings.HasPrefix(recs[n].Name, stopsOrder) {
+		n++
 	}
-	return l.match(ctx, Filter{Limit: limit}, names, nil)
+	return l.match(ctx, Filter{Limit: limit}, recs[:n], nil)
 }
 
 // skew is how far the clocks of the servers that write may be apart.
