@@ -16,7 +16,7 @@ import (
 	"obolus/store/memory"
 )
 
-const users = 40
+const users = 12
 
 // crowd records so many events of many users and actors through several recorders at once.
 func crowd(t *testing.T, n int, through ...*audit.Recorder) {
@@ -130,17 +130,17 @@ func TestEveryOrderIsCompleteAtAnyTime(t *testing.T) {
 			select {
 			case <-recorded:
 				return
-			case <-time.After(time.Millisecond):
+			case <-time.After(20 * time.Millisecond):
 			}
 		}
 	})
-	crowd(t, 10_000, one, other)
+	crowd(t, 5000, one, other)
 	close(recorded)
 	watching.Wait()
 	complete(t, l)
-	awaitMark(t, records, 8192)
+	awaitMark(t, records, 4096)
 	complete(t, l)
-	if n, err := l.Verify(t.Context(), func(uint64) {}); n != 10_000 || err != nil {
+	if n, err := l.Verify(t.Context(), func(uint64) {}); n != 5000 || err != nil {
 		t.Errorf("%d events, %v", n, err)
 	}
 }
@@ -167,9 +167,9 @@ func TestWhoEntersMayFallInTheMiddle(t *testing.T) {
 	t.Parallel()
 	records := memory.New(time.Now)
 	broken := &frail{Engine: records}
-	broken.good.Store(5 * 256)
+	broken.good.Store(5 * 128)
 	r := audit.NewRecorder(t.Context(), broken, time.Now)
-	crowd(t, 6000, r)
+	crowd(t, 4800, r)
 	for deadline := time.Now().Add(20 * time.Second); broken.good.Load() >= 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
