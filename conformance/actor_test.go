@@ -98,8 +98,8 @@ func actProfile(c *check) {
 		g.want(what, g.post(readPath, nil).bearer(token).do(), h.status, code, token, map[int]int{200: 1}[h.status])
 	}
 	spent, _ := c.mailToken()
-	if chain := chainIn(c.toInternal(spent).claims["act"]); chain[0]["sub_profile"] != "service" {
-		c.Errorf("the resource server is %v", chain[0])
+	if chain := chainIn(c.toInternal(spent).claims["act"]); len(chain) != 2 || chain[0]["sub_profile"] != "service" {
+		c.Errorf("act is %s", mustJSON(chain))
 	}
 }
 
@@ -379,7 +379,11 @@ func actMigrated(c *check) {
 	c.alike(answers)
 	deep := merge(whole, obj{"act": elsewhere("other", obj{"sub_profile": "service"})})
 	chain := chainIn(c.decode(c.ok(c.acting(x.who, deep).do()).token()).claims["act"])
-	if issuers := []any{chain[0]["iss"], chain[1]["iss"], chain[2]["iss"]}; !slices.Equal(issuers, []any{c.issuer, "https://elsewhere.test", "https://elsewhere.test"}) || len(chain) != 3 {
+	var issuers []any
+	for _, one := range chain {
+		issuers = append(issuers, one["iss"])
+	}
+	if !slices.Equal(issuers, []any{c.issuer, "https://elsewhere.test", "https://elsewhere.test"}) {
 		c.Errorf("issuers %v", issuers)
 	}
 }
