@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"obolus/resource"
@@ -26,7 +27,7 @@ type guarded struct {
 	uri      string
 	replicas []*httptest.Server
 	guards   []*resource.Guard
-	inEffect func(caller *resource.Caller) // happens in the middle of an effect
+	crashes  atomic.Bool // before the effect
 
 	mu      sync.Mutex
 	effects map[string]int // by transaction, or by token where there is none
@@ -84,8 +85,8 @@ func (g *guarded) effect(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		g.c.Errorf("the handler cannot read the body: %v", err)
 	}
-	if g.inEffect != nil {
-		g.inEffect(caller)
+	if g.crashes.Load() {
+		panic(http.ErrAbortHandler)
 	}
 	g.mu.Lock()
 	g.effects[name]++
@@ -364,6 +365,20 @@ func otRetained(c *check) {
 	g.want("free", s.but().bearer(free).do(), 200, "", free, 1)
 	g.want("free, again", s.but().bearer(free).do(), 401, "invalid_token", free, 1) // nobody can say that it is the same caller
 
+	crowd := c.ok(x.but().proof(k).do()).token()
+	told := map[string]bool{}
+	for _, a := range c.together(40, func(i int) call { return s.but().at(i).proving(k, crowd).ready() }) {
+		switch {
+		case a.status == http.StatusOK:
+			told[string(a.body)] = true
+		case a.status != http.StatusConflict || a.header.Get("Retry-After") == "":
+			c.Errorf("in a crowd: %d %s", a.status, a.body)
+		}
+	}
+	if len(told) != 1 || g.happened(crowd) != 1 {
+		c.Errorf("in a crowd: %d answers, %d effects", len(told), g.happened(crowd))
+	}
+
 	bobs := c.ok(c.allowed("bob", c.te(x.who, c.userToken("bob"))).proof(k).do()).token()
 	c.first(c.rs1, bobs)
 	stranger := s.but().proving(k, bobs).do()
@@ -399,7 +414,7 @@ func otInterrupted(c *check) {
 	journal := &notebook{open: map[string]resource.Intent{}}
 	kept := func(cfg *resource.Config) { cfg.Journal = journal }
 	g := c.reader(kept)
-	g.inEffect = func(*resource.Caller) { panic(http.ErrAbortHandler) }
+	g.crashes.Store(true)
 	x := c.named(1)
 	token := c.ok(x.do()).token()
 	txn := c.decode(token).str("txn")
@@ -417,7 +432,7 @@ func otInterrupted(c *check) {
 	if a, err := c.send(c.Context(), g.post(readPath, nil).bearer(token).ready()); err == nil {
 		c.Errorf("the crash was answered: %d %s", a.status, a.body)
 	}
-	g.inEffect = nil
+	g.crashes.Store(false)
 	if got := status(); got != "redeemed" {
 		c.Errorf("after the crash: %s", got)
 	}
