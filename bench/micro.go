@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -91,6 +92,11 @@ func childMicro(ctx context.Context, args []string) error {
 		return err
 	}
 	ops[floorGuard] = guard
+	more, err := parts(ctx)
+	if err != nil {
+		return err
+	}
+	maps.Copy(ops, more)
 	got := map[string]float64{}
 	const slices = 4 // so that a moment in which something else runs meets all of them
 	for range slices {

@@ -192,6 +192,7 @@ func (r *Report) targets() []Target {
 		Name: "guard check, in process ÷ one verification", Limit: 1.1, Got: ratio(r.Floors[floorGuard], r.Floors[floorVerify]),
 		Where: fmt.Sprintf("%.1f µs; verification %.1f", r.Floors[floorGuard], r.Floors[floorVerify]),
 	})
+	list = append(list, r.partTargets()...)
 	if peer := r.line(zitadelName, opPeerKey); peer.PerSecond > 0 {
 		mine := r.line(groupMemory, opFresh)
 		list = append(list, Target{

@@ -44,6 +44,7 @@ type (
 		slot int
 		word types.String
 	}
+	flag struct{ slot int } // a boolean by itself: principal.hasTag("tier")
 )
 
 func (huh) eval(*memory) answer { return answer{} }
@@ -79,6 +80,12 @@ func (e test) eval(m *memory) (a answer) {
 func (e same) eval(m *memory) answer {
 	v, ok := m.value(e.slot)
 	return answer{known: ok, holds: v == types.Value(e.word)}
+}
+
+func (e flag) eval(m *memory) answer {
+	v, ok := m.value(e.slot)
+	b, isBoolean := v.(types.Boolean)
+	return answer{known: ok && isBoolean, holds: bool(b)}
 }
 
 // memory holds what the operands of a set are in one decision, each found once.
@@ -262,10 +269,10 @@ func (u *understanding) expr(n ast.IsNode) expr {
 			return n.Value.Match(s), ok
 		})
 	default:
-		return u.test(n, func(v types.Value) (bool, bool) {
-			b, ok := v.(types.Boolean)
-			return bool(b), ok
-		})
+		if slot, simple := u.slot(n); simple {
+			return flag{slot}
+		}
+		return huh{}
 	}
 }
 

@@ -20,6 +20,8 @@ type index struct {
 type lists struct {
 	everywhere              []*compiled
 	byPrincipal, byResource map[string][]*compiled
+	gates                   []*gate // what would be everywhere
+	byGate                  map[string]*gate
 }
 
 func newIndex(policies []*compiled) index {
@@ -27,14 +29,14 @@ func newIndex(policies []*compiled) index {
 	x := index{free: newLists(), bound: newLists(), byAction: make(map[cedar.EntityUID][]*compiled)}
 	for _, p := range policies {
 		p.when = u.conditions(p.source)
+		x.operands = u.operands
 		x.add(p)
 	}
-	x.operands = u.operands
 	return x
 }
 
 func newLists() lists {
-	return lists{byPrincipal: make(map[string][]*compiled), byResource: make(map[string][]*compiled)}
+	return lists{byPrincipal: make(map[string][]*compiled), byResource: make(map[string][]*compiled), byGate: make(map[string]*gate)}
 }
 
 func (x *index) add(p *compiled) {
@@ -55,8 +57,24 @@ func (x *index) add(p *compiled) {
 	case oneResource:
 		in.byResource[string(resource.ID)] = append(in.byResource[string(resource.ID)], p)
 	default:
-		in.everywhere = append(in.everywhere, p)
+		in.addAnywhere(p, x.operands)
 	}
+}
+
+// addAnywhere adds a policy that is for all agents and targets.
+func (l *lists) addAnywhere(p *compiled, operands []operand) {
+	g, word, ok := gateOf(p.when, operands)
+	if !ok {
+		l.everywhere = append(l.everywhere, p)
+		return
+	}
+	name := g.name()
+	if have, known := l.byGate[name]; known {
+		g = have
+	} else {
+		l.byGate[name], l.gates = g, append(l.gates, g)
+	}
+	g.byWord[""], g.byWord[word] = append(g.byWord[""], p), append(g.byWord[word], p)
 }
 
 // entityOf is the one agent or target that a scope is for. Neither has parents, so being in one is being it.
@@ -92,17 +110,22 @@ type candidates []*compiled
 
 // forRequest are those that are the same for all actions of a request.
 func (x *index) forRequest(r *request) candidates {
-	return x.left(nil, newMemory(x.operands, r.environment(r.actions[0])), x.free.lists(r))
+	m := newMemory(x.operands, r.environment(r.actions[0]))
+	return x.left(nil, m, x.free.lists(r, m))
 }
 
 // forAction adds to them those for one action.
 func (x *index) forAction(shared candidates, r *request, a action) candidates {
 	m := newMemory(x.operands, r.environment(a))
-	return x.left(slices.Clip(shared), m, append(x.bound.lists(r), x.byAction[a.uid], x.byAction[a.group]))
+	return x.left(slices.Clip(shared), m, append(x.bound.lists(r, m), x.byAction[a.uid], x.byAction[a.group]))
 }
 
-func (l lists) lists(r *request) [][]*compiled {
-	return [][]*compiled{l.everywhere, l.byPrincipal[r.agent], l.byResource[r.target]}
+func (l *lists) lists(r *request, m *memory) [][]*compiled {
+	from := [][]*compiled{l.everywhere, l.byPrincipal[r.agent], l.byResource[r.target]}
+	for _, g := range l.gates {
+		from = append(from, g.open(m))
+	}
+	return from
 }
 
 // left adds what is left of some lists when those are passed over whose conditions do not hold.
