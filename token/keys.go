@@ -205,6 +205,7 @@ type jwkRules struct {
 	// foreign passes over keys of kinds that are not taken, as RFC 7517 section 5 says: the set was not made for us.
 	foreign bool
 	use     string // that a key must have; empty: sig, or none
+	unnamed bool   // a kid in the key does not count: it is called by its thumbprint
 }
 
 var (
@@ -263,7 +264,7 @@ func (r jwkRules) parse(raw []byte) (PublicKey, error) {
 	if err != nil {
 		return PublicKey{}, err
 	}
-	if jwk.KeyID == "" {
+	if jwk.KeyID == "" || r.unnamed {
 		jwk.KeyID, err = Thumbprint(jwk.Key)
 	}
 	return PublicKey{ID: jwk.KeyID, Alg: alg, Key: jwk.Key}, err

@@ -73,7 +73,7 @@ func VerifyProof(s string, e ProofExpect) (*Proof, error) {
 	if err := c.head.meets(demand{types: []string{typeProof}, algs: ProofAlgorithms()}); err != nil {
 		return nil, err
 	}
-	key, err := jwkRules{algs: []string{c.head.alg}}.parse(jwk)
+	key, err := jwkRules{algs: []string{c.head.alg}, unnamed: true}.parse(jwk)
 	if err != nil {
 		return nil, fmt.Errorf("the jwk of the proof: %w", err)
 	}
@@ -87,8 +87,7 @@ func VerifyProof(s string, e ProofExpect) (*Proof, error) {
 	if err := e.check(claims); err != nil {
 		return nil, err
 	}
-	jkt, err := Thumbprint(key.Key)
-	return &Proof{JKT: jkt, ID: claims.jti, IssuedAt: time.Unix(claims.iat, 0), Nonce: claims.nonce}, err
+	return &Proof{JKT: key.ID, ID: claims.jti, IssuedAt: time.Unix(claims.iat, 0), Nonce: claims.nonce}, nil
 }
 
 func (e ProofExpect) check(c proofClaims) error {
