@@ -321,7 +321,7 @@ func TestALifeThatMovesFromStoreToStore(t *testing.T) {
 	obolus(t, "restore", file, "--records", h.bolt("first.db"), "--replace").want(t, 2, "say --yes")
 	obolus(t, "restore", file, "--records", first, "--sha256", strings.Repeat("0", 64)).want(t, 1, "is another backup")
 	obolus(t, "restore", file, "--records", first, "--sha256", made.SHA256).
-		want(t, 0, fmt.Sprint("has the ", made.Records, " records of"), "The ledger goes on after event", "are in force again", "--since")
+		want(t, 0, fmt.Sprint("has the ", made.Records, " records of"), "The ledger goes on after event", "are in force again", "obolus audit export")
 	obolus(t, "restore", file, "--records", first).want(t, 1, "there are records already")
 
 	h.start(first)
@@ -363,6 +363,12 @@ func TestARestoreGoesBack(t *testing.T) {
 	h.allowed(3)
 	outstanding := h.mustExchange() // 1
 	h.do("backup", file).want(t, 0, "SHA-256", "master key")
+	h.stop()
+	obolus(t, "restore", file, "--config", h.config("records.db"), "--replace", "--yes").want(t, 0, "knew of no decision since")
+	obolus(t, "restore", file, "--config", h.config("records.db"), "--replace", "--yes", "--json").want(t, 0, `"lost": []`)
+	h.start(h.bolt("records.db"))
+	time.Sleep(1100 * time.Millisecond)
+	h.signIn()
 	h.mustExchange() // 2, and lost
 	h.do("agent", "suspend", "mailer", "--why", "it sends too much")
 	h.stop()

@@ -50,7 +50,7 @@ type restored struct {
 	Now    uint64        `json:"new_epoch"`
 	Head   event         `json:"ledger_was_at"` // the last event of the backup
 	Event  event         `json:"ledger_is_at"`  // the one that tells of it
-	Lost   []audit.Event `json:"lost"`          // what the records that were replaced knew besides
+	Lost   []audit.Event `json:"lost"`          // what the records that were replaced knew besides; null: nothing is known
 	Passed time.Time     `json:"restored"`
 }
 
@@ -197,7 +197,7 @@ func (c *RestoreCommand) room(ctx context.Context, to store.Durable, head event)
 	return lost(ctx, audit.NewLedger(to), head)
 }
 
-// lost are the decisions of people after an event. None are found if the ledger is not the one that the event is of.
+// lost are the decisions of people after an event; nil if the ledger is not the one that the event is of.
 func lost(ctx context.Context, l *audit.Ledger, head event) ([]audit.Event, error) {
 	if head.Seq > 0 {
 		at, err := l.Events(ctx, audit.Filter{After: head.Seq - 1, Limit: 1})
@@ -205,7 +205,7 @@ func lost(ctx context.Context, l *audit.Ledger, head event) ([]audit.Event, erro
 			return nil, err
 		}
 	}
-	var found []audit.Event
+	found := []audit.Event{}
 	for {
 		events, err := l.Events(ctx, audit.Filter{After: head.Seq, Limit: 1000})
 		if err != nil || len(events) == 0 {
@@ -261,11 +261,14 @@ func (r *restored) tell(w io.Writer) {
 	fmt.Fprintf(w, "  - budgets, and grants for one time, can be drawn again as far as they were drawn since\n")
 	fmt.Fprintf(w, "  - a request with an Idempotency-Key that was carried out since is carried out again when it is repeated\n")
 	fmt.Fprintf(w, "  - agents, clients, users and grants that are newer are not there\n\n")
-	if len(r.Lost) == 0 {
-		fmt.Fprintf(w, "If you have exported the ledger since, it has what was decided: obolus audit export --since %s\n", r.Taken.Format(time.RFC3339))
-		return
+	switch {
+	case r.Lost == nil:
+		fmt.Fprintf(w, "The last file that you made with obolus audit export has what was decided from %s on.\n", r.Taken.Format(time.RFC3339))
+	case len(r.Lost) == 0:
+		fmt.Fprintf(w, "The records that were replaced knew of no decision since.\n")
+	default:
+		fmt.Fprintf(w, "The records that were replaced knew of these decisions:\n")
 	}
-	fmt.Fprintf(w, "The records that were replaced knew of these decisions:\n")
 	for _, e := range r.Lost[:min(len(r.Lost), shownLost)] {
 		fmt.Fprintln(w, printable(fmt.Sprintf("  %d  %s  %s", e.Seq, clock(e.At), story(e))))
 	}
