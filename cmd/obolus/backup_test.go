@@ -446,14 +446,21 @@ func TestARestoreThatIsKilled(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			dir, address := t.TempDir(), c.at(t)
-			begun := false
-			for try := 0; !begun; try++ {
-				if try == 10 {
+			after := 200 * time.Millisecond
+			for try := 0; ; try++ {
+				if try == 25 {
 					t.Fatal("it was never killed in the middle")
 				}
-				kill(t, time.Duration(150+50*try)*time.Millisecond, "restore", file, "--records", address, "--replace", "--yes")
+				kill(t, after, "restore", file, "--records", address, "--replace", "--yes")
 				got := obolus(t, "backup", "-", "--config", configAt(t, dir, address), "--offline")
-				begun = strings.Contains(got.err, "did not come to its end")
+				if strings.Contains(got.err, "did not come to its end") {
+					break
+				}
+				if len(got.out) > records { // too late
+					after = after * 2 / 3
+				} else {
+					after = after * 3 / 2
+				}
 			}
 			obolus(t, "serve", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--records", address).
 				want(t, 1, "a restore or a migration into these records did not come to its end: run it again")
