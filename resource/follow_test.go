@@ -303,8 +303,9 @@ func TestALostStream(t *testing.T) {
 				t.Errorf("ready: %v", err)
 			}
 			follow(t, g)
+			alices := is.token()
 			is.stream.tell(stopEvent(is.set(object{"user": is.who("alice")}, nil)) + ": alive\nid: 7.abc\n\n")
-			eventually(t, h, is.token(), http.StatusUnauthorized)
+			eventually(t, h, alices, http.StatusUnauthorized)
 			bobs := func() string { return is.token(func(c *token.Claims) { c.Subject = "bob" }) }
 			eventually(t, h, bobs(), http.StatusOK)
 			is.stream.cut()
@@ -326,7 +327,7 @@ func TestALostStream(t *testing.T) {
 					t.Fatalf("it goes on behind %q", is.stream.last.Load())
 				}
 			}
-			if w := do(h, request("POST", "/mail/send", "{}", is.token())); w.Code != http.StatusUnauthorized {
+			if w := do(h, request("POST", "/mail/send", "{}", alices)); w.Code != http.StatusUnauthorized {
 				t.Errorf("what was known before is forgotten: %d", w.Code)
 			}
 			mu.Lock()

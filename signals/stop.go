@@ -55,8 +55,8 @@ func (f *Feed) concerns(ctx context.Context, s *Stop, res agents.Resource, longe
 	return s.reach.has(res), nil
 }
 
-// reach finds out where a stop is told. What is about a person is told where tokens were issued for that person as long ago as one can live; a grant, where
-// it was for. An agent, a client, a key or an issuer are told everywhere: they are names of software, and leaving out a server by mistake would leave
+// reach finds out where a stop is told. What is about a person is told where tokens were issued for that person as long ago as one can live; a grant that is withdrawn,
+// where it was for. An agent, a client, a key or an issuer are told everywhere: they are names of software, and leaving out a server by mistake would leave
 // stopped tokens in use there.
 func (f *Feed) reach(ctx context.Context, e audit.Event, longest time.Duration) (reach, error) {
 	switch kind, id := about(e); {

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -294,7 +296,66 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 }
 
-// Clients that come and go leave nothing behind, and one that does not read is dropped.
+// pipes is a listener whose connections hold nothing back: a write waits for its reader.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+// Who does not read is dropped, and others get the place.
+func TestASlowReaderIsDropped(t *testing.T) {
+	t.Parallel()
+	w := world.New(t)
+	s := newSiteOn(t, w, telling(t, w, func(c *endpoint.Config) { c.Settings.StreamsEach = 1 }))
+	listener := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+	server := &http.Server{Handler: s.mux}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	mine, theirs := net.Pipe()
+	defer mine.Close()
+	listener.conns <- theirs
+	r, err := http.NewRequest(http.MethodGet, s.url+"/events", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("mail-server", "secret")
+	if err := r.Write(mine); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mine.Read(make([]byte, 1)); err != nil { // the answer has begun, and nothing more of it is read
+		t.Fatal(err)
+	}
+	if _, a := s.listen("", ""); a.status != http.StatusTooManyRequests {
+		t.Errorf("beside it: %d %s", a.status, a.body)
+	}
+	for late := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if st, _ := s.listen("", ""); st != nil {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatal("its place is not free")
+		}
+	}
+}
+
+// Clients that come and go leave nothing behind.
 func TestStreamsLeaveNothingBehind(t *testing.T) {
 	w := world.New(t)
 	s := newSiteOn(t, w, telling(t, w, func(c *endpoint.Config) { c.Settings.StreamsEach = 100 }))
