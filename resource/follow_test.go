@@ -28,6 +28,7 @@ type stream struct {
 	texts []string
 	more  chan struct{} // closed when there are more, or none any more
 	down  bool
+	turns int    // how often it was turned on or off, which ends what is open
 	kind  string // Content-Type; empty: the right one
 }
 
@@ -36,7 +37,7 @@ func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	known := s.is.asserted(r, r.Header.Get("Client-Assertion"))
 	s.is.mu.Unlock()
 	s.mu.Lock()
-	down, kind := s.down, s.kind
+	down, kind, turns := s.down, s.kind, s.turns
 	s.mu.Unlock()
 	if !known || down || r.URL.Query().Get("resource") != api {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -51,9 +52,9 @@ func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 	for sent := 0; ; {
 		s.mu.Lock()
-		texts, more, down := s.texts, s.more, s.down
+		texts, more, over := s.texts, s.more, s.turns != turns
 		s.mu.Unlock()
-		if down {
+		if over {
 			return
 		}
 		for ; sent < len(texts); sent++ {
@@ -84,6 +85,7 @@ func (s *stream) turn(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = down
+	s.turns++
 	close(s.more)
 	s.more = make(chan struct{})
 }
@@ -292,7 +294,7 @@ func TestALostStream(t *testing.T) {
 			var log strings.Builder
 			var mu sync.Mutex
 			g := is.guard(func(cfg *resource.Config) {
-				cfg.Stops, cfg.StopsLost = c.stops, 2*time.Second
+				cfg.Stops, cfg.StopsLost = c.stops, 20*time.Second
 				cfg.Log = slog.New(slog.NewTextHandler(locked{&mu, &log}, nil))
 			})
 			h := g.Require(resource.Rule{})(new(effects))
@@ -309,11 +311,11 @@ func TestALostStream(t *testing.T) {
 			bobs := func() string { return is.token(func(c *token.Claims) { c.Subject = "bob" }) }
 			eventually(t, h, bobs(), http.StatusOK)
 			is.stream.cut()
-			pass(time.Second)
+			pass(5 * time.Second)
 			if w := do(h, request("POST", "/mail/send", "{}", bobs())); w.Code != http.StatusOK {
 				t.Errorf("lost for a moment: %d", w.Code)
 			}
-			pass(2 * time.Second)
+			pass(20 * time.Second)
 			w := do(h, request("POST", "/mail/send", "{}", bobs()))
 			if w.Code != c.lost || c.lost == http.StatusServiceUnavailable && w.Header().Get("Retry-After") == "" {
 				t.Errorf("lost: %d %s", w.Code, w.Body)

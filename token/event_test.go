@@ -149,3 +149,44 @@ func TestSubjectsGoRound(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a transmitter signs, what is read of it is what it must be, and a subject that was read can be written and read again.
+func FuzzSecurityEvent(f *testing.F) {
+	key := pairs()[token.ES256]
+	head := object{"alg": token.ES256, "kid": key.KeyID(), "typ": "secevent+jwt"}.text()
+	expect := token.Expect{Issuer: transmitter, Audience: issuer, Keys: token.NewPublicSet(key.Public()), Now: clock}
+	f.Add(eventOf().text())
+	f.Add(eventOf().without("sub_id").with("events", event(object{"subject": issSub("alice")})).text())
+	f.Add(eventOf().with("sub_id", object{"format": "complex", "user": issSub("alice"), "x": object{"format": "did"}}).text())
+	f.Add(`{"events":{"":[]}}`)
+	f.Fuzz(func(t *testing.T, payload string) {
+		got, err := token.VerifySecurityEvent(t.Context(), forge(key, token.ES256, head, payload), expect)
+		if err != nil {
+			return
+		}
+		if c := got.Claims; c.Issuer != transmitter || !c.Audience.Has(issuer) || c.ID == "" || c.IssuedAt <= 0 || len(got.Events) == 0 {
+			t.Errorf("read %+v", got)
+		}
+		if got.Subject.Format == "" || !readable(got.Subject) {
+			return
+		}
+		written, err := json.Marshal(got.Subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := token.VerifySecurityEvent(t.Context(), forge(key, token.ES256, head, eventOf().with("sub_id", json.RawMessage(written)).text()), expect)
+		if err != nil || !again.Subject.Equal(got.Subject) {
+			t.Errorf("%s: %+v, %v", written, again.Subject, err)
+		}
+	})
+}
+
+// readable says whether all of a subject is of formats that are known: of others there is only the name.
+func readable(s token.SubjectID) bool {
+	for name, m := range s.Members {
+		if name == "format" || name == "subject_type" || !readable(m) {
+			return false
+		}
+	}
+	return s.Format == token.FormatComplex || s.Issuer+s.Email+s.ID+s.URI != ""
+}
