@@ -259,7 +259,7 @@ func TestWhatIsIssuedAfterAStopCounts(t *testing.T) {
 	g := is.guard(func(c *resource.Config) { c.Stops, c.StopsLost = resource.InsecureStopsIfHeard, time.Minute })
 	h := g.Require(resource.Rule{})(new(effects))
 	follow(t, g)
-	is.stream.tell(stopEvent(is.set(object{"user": is.who("alice")}, nil)) + stopEvent(is.set(object{"grant": opaque("g")}, nil)) + alive)
+	is.stream.tell(stopEvent(is.set(object{"grant": opaque("g")}, nil)) + stopEvent(is.set(object{"user": is.who("alice")}, nil)) + alive)
 	eventually(t, h, is.token(), http.StatusUnauthorized)
 	granted := func(c *token.Claims) { c.Context = &token.Context{Consent: "g"} }
 	pass(10 * time.Second)

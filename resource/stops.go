@@ -111,6 +111,9 @@ func (s *stops) add(ev token.SecurityEvent, issuer string) error {
 	if err != nil {
 		return err
 	}
+	if o.until < s.now().Unix() {
+		return nil // none of the tokens that are meant can be alive
+	}
 	one := stopped{at: o.at, until: o.until}
 	places, err := placesOf(ev.Subject, issuer)
 	if err != nil {
