@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -828,3 +829,27 @@ type recorder struct {
 func (r *recorder) Header() http.Header         { return r.header }
 func (r *recorder) WriteHeader(int)             {}
 func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
+
+// Whoever lost the operators' token, or had it stolen, removes its file and starts again: there is another, and the old one is worth
+// nothing.
+func TestALostOperatorsToken(t *testing.T) {
+	t.Parallel()
+	cfg := load(t, t.TempDir(), "")
+	first := start(t, cfg, server.Options{})
+	lost := first.admin.Token
+	if err := errors.Join(first.Close(), os.Remove(cfg.Operators.TokenFile)); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, cfg, server.Options{})
+	if second.admin.Token == lost {
+		t.Error("it is the same")
+	}
+	var st admin.Status
+	if _, err := second.admin.Do(t.Context(), admin.Call{Method: "GET", Path: "/status"}, &st); err != nil {
+		t.Error(err)
+	}
+	second.admin.Token = lost
+	if _, err := second.admin.Do(t.Context(), admin.Call{Method: "GET", Path: "/status"}, &st); err == nil {
+		t.Error("the old one opens it")
+	}
+}
