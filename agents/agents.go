@@ -134,7 +134,9 @@ type Client struct {
 	Credential
 	// FirstParty lets a user's sign-in stand for consent to this client, which must then prove who it is.
 	FirstParty bool `json:"first_party,omitempty"`
-	Disabled   bool `json:"disabled,omitempty"`
+	// RequirePushed refuses its authorization requests that were not pushed (RFC 9126 section 6).
+	RequirePushed bool `json:"require_pushed_authorization_requests,omitempty"`
+	Disabled      bool `json:"disabled,omitempty"`
 }
 
 // called is what people see of a client: its name, or its id if it has none.

@@ -15,6 +15,7 @@ func pushedCases() []testCase {
 		{"PAR-04", "it is good until the decision, once", parOnce},
 		{"PAR-05", "what was true when it was pushed is checked again", parAgain},
 		{"PAR-06", "refusals are those of the token endpoint", parRefusals},
+		{"PAR-07", "pushing can be demanded, of one client too", parDemanded},
 		{"PAR-08", "a redirect URI that is not registered is not pushed", func(c *check) {
 			c.want(c.post("/par", c.flow(c.person("alice"), "mail.read").set("redirect_uri", "https://evil.test/").query), 400, "invalid_request")
 		}},
@@ -48,6 +49,31 @@ func parName(c *check) {
 	if scope := c.decode(f.token()).str("scope"); scope != "mail.read" {
 		c.Errorf("scope is %q", scope)
 	}
+}
+
+func parDemanded(c *check) {
+	only := c.name("pusher")
+	c.admin(http.MethodPut, "/clients/"+only, obj{
+		"id": only, "name": "The app called " + only, "auth": "none", "redirect_uris": []string{redirect}, "grant_types": []string{"authorization_code"},
+		"require_pushed_authorization_requests": true,
+	})
+	f := c.flow(c.person("alice"), "mail.read").set("client_id", only)
+	f.client = only
+	if q := f.back(f.open()); q.Get("error") != "invalid_request" || q.Get("code") != "" {
+		c.Errorf("a request that was not pushed: %v", q)
+	}
+	c.push(f)
+	f.token()
+	c = c.apart(func(o *options) { o.change = func(cfg obj) { cfg["require_pushed_authorization_requests"] = true } })
+	if meta := c.ok(c.get("/.well-known/oauth-authorization-server", 0)); meta.json["require_pushed_authorization_requests"] != true {
+		c.Error("the metadata does not say so")
+	}
+	g := c.flow(c.person("alice"), "mail.read")
+	if q := g.back(g.open()); q.Get("error") != "invalid_request" {
+		c.Errorf("a request that was not pushed, to a server that demands it: %v", q)
+	}
+	c.push(g)
+	g.token()
 }
 
 func parNested(c *check) {

@@ -77,7 +77,7 @@ func (a *authorization) answer(w http.ResponseWriter) (string, error) {
 	if err := a.place(); err != nil {
 		return "", err
 	}
-	if a.pushed == "" && a.s.cfg.Settings.RequirePushed {
+	if a.pushed == "" && (a.s.cfg.Settings.RequirePushed || a.client.RequirePushed) {
 		return "", malformed("authorization requests are pushed here")
 	}
 	location := ""

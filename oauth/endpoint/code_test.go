@@ -639,6 +639,26 @@ func TestPushRequired(t *testing.T) {
 	s.opened(s.authorize(form("client_id", "app", "request_uri", s.post("/par", ask()).str("request_uri"))))
 }
 
+// One client can be held to pushing, whatever the others do.
+func TestPushRequiredOfOneClient(t *testing.T) {
+	t.Parallel()
+	s := codeSite(t, nil)
+	s.opened(s.authorize(ask()))
+	app, version, err := s.Registry.Client(t.Context(), "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	app.RequirePushed = true
+	if _, err := s.Registry.PutClient(t.Context(), app, version); err != nil {
+		t.Fatal(err)
+	}
+	a := s.authorize(ask())
+	if u, err := url.Parse(a.header.Get("Location")); err != nil || u.Query().Get("error") != "invalid_request" {
+		t.Errorf("got %d %s", a.status, a.header.Get("Location"))
+	}
+	s.opened(s.authorize(form("client_id", "app", "request_uri", s.post("/par", ask()).str("request_uri"))))
+}
+
 func TestAuthorizeWithoutStore(t *testing.T) {
 	t.Parallel()
 	s := codeSite(t, nil)

@@ -33,6 +33,8 @@ type Config struct {
 	// AllowAgentSecrets lets agents authenticate by a shared secret. A key is better: a secret can be copied by whoever
 	// sees one request.
 	AllowAgentSecrets bool `json:"allow_agent_secrets"`
+	// RequirePushed refuses authorization requests that were not pushed, whoever sends them (RFC 9126 section 5).
+	RequirePushed bool `json:"require_pushed_authorization_requests"`
 
 	Resources         []agents.Resource  `json:"resources"`
 	Agents            []Agent            `json:"agents"`

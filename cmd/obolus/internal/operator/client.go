@@ -91,6 +91,7 @@ func (c *ClientShow) Run(ctx context.Context, s *Session) error {
 		}
 		pair(w, "scopes", strings.Join(cl.Scopes, " "))
 		pair(w, "first party", mark(cl.FirstParty))
+		pair(w, "pushes its requests", mark(cl.RequirePushed))
 		pair(w, "disabled", mark(cl.Disabled))
 	})
 }
@@ -102,6 +103,7 @@ type ClientAdd struct {
 	RedirectURI []string `help:"Where its users come back to; again for each. It makes the client an app that users sign in to." name:"redirect-uri" placeholder:"URI" sep:"none"`
 	Scope       []string `help:"A scope it may ask its users for; again for each; any if not said." placeholder:"SCOPE" sep:"none"`
 	FirstParty  bool     `help:"Its users' sign-in is consent enough; only for a client that proves who it is."`
+	Pushed      bool     `help:"Refuse its authorization requests that were not pushed (RFC 9126)." name:"require-pushed"`
 	credential
 }
 
@@ -116,7 +118,7 @@ func (ClientAdd) Help() string {
 
 // Run registers the client.
 func (c *ClientAdd) Run(ctx context.Context, s *Session) error {
-	cl := agents.Client{ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, Scopes: c.Scope, FirstParty: c.FirstParty}
+	cl := agents.Client{ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, Scopes: c.Scope, FirstParty: c.FirstParty, RequirePushed: c.Pushed}
 	if cl.Name == "" {
 		cl.Name = cl.ID
 	}

@@ -84,7 +84,7 @@ func (p *parts) protocol(pages *web.Server) (*endpoint.Server, error) {
 		Receiver: p.receiver, Feed: p.feed, Detach: detach,
 		Settings: endpoint.Settings{
 			SessionLifetime: time.Duration(p.cfg.Tokens.SessionLifetime), CertificateURL: p.cfg.TLS.CertificateURL,
-			RequireNonce: p.cfg.Tokens.DPoPNonce, NonceKey: p.nonceKey,
+			RequireNonce: p.cfg.Tokens.DPoPNonce, NonceKey: p.nonceKey, RequirePushed: p.cfg.RequirePushed,
 		},
 		Now: p.opts.Now, Log: p.opts.Log,
 	}
