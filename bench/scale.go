@@ -27,6 +27,7 @@ type scale struct {
 	replicas  []int
 	n         int
 	out       string
+	postgres  bool // the sizes are measured on PostgreSQL and Redis
 }
 
 // Scaled is one size, or one number of replicas.
@@ -61,6 +62,7 @@ func runScale(ctx context.Context, args []string) error {
 	f.IntVar(&o.mostAgent, "most-agents", 1_000_000, "of a size above this one the tokens are as many, the agents and grants as few as in the first")
 	f.IntVar(&o.rounds, "rounds", 5, "how often everything is measured")
 	f.IntVar(&o.n, "n", 1500, "requests of one measurement")
+	f.BoolVar(&o.postgres, "postgres", false, "measure the sizes on PostgreSQL and Redis instead of bolt and Redis")
 	f.StringVar(&o.server, "server", "", "the server's program; empty: this tree is built")
 	f.StringVar(&o.out, "out", filepath.Join("bin", "scale.json"), "where the numbers go")
 	if err := f.Parse(args); err != nil {
@@ -108,7 +110,11 @@ func (o scale) run(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	printScaled(w, "With more of everything (bolt + Redis)", sized)
+	title := "With more of everything (bolt + Redis)"
+	if o.postgres {
+		title = "With more of everything (PostgreSQL + Redis)"
+	}
+	printScaled(w, title, sized)
 	replicated, err := o.byReplicas(ctx, b, binary)
 	if err != nil {
 		fmt.Fprintf(w, "\nreplicas are not measured: %s\n", firstLine(err))
@@ -160,6 +166,14 @@ func (o scale) filled(ctx context.Context, b *bench, binary string, size int) (*
 	}
 	b.ends = append(b.ends, r.end)
 	on := stand{records: "bolt:" + filepath.Join(dir, "records.db"), live: "redis://" + r.addr}
+	var pg *postgresServer
+	if o.postgres {
+		if pg, err = startPostgres(ctx); err != nil {
+			return nil, err
+		}
+		b.ends = append(b.ends, pg.end)
+		on.records = pg.url
+	}
 	w, err := prepareWorld(binary, dir, on)
 	if err != nil {
 		return nil, err
@@ -172,7 +186,7 @@ func (o scale) filled(ctx context.Context, b *bench, binary string, size int) (*
 	if err := os.WriteFile(keyFile, pem, 0o600); err != nil {
 		return nil, err
 	}
-	in := &installation{w: w, redis: r, Scaled: Scaled{Name: name, Agents: size, Tokens: size, Replicas: 1}}
+	in := &installation{w: w, redis: r, pg: pg, Scaled: Scaled{Name: name, Agents: size, Tokens: size, Replicas: 1}}
 	if size > o.mostAgent {
 		in.Agents = min(o.sizes[0], o.mostAgent) // more tokens alone
 	}
