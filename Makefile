@@ -3,6 +3,7 @@
 # make check  what a change must pass
 # make build  bin/obolus
 # make bench  what a request costs, beside the least it could cost and beside others; docs/performance.md
+# make torture  everything breaks while agents work, and every answer is checked; docs/torture.md
 # make cover  full coverage of the packages that decide
 # make fuzz   each fuzz target for FUZZTIME
 
@@ -11,7 +12,7 @@ FUZZTIME ?= 20s
 PARALLEL ?= 2
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: all build test vet lint fmt tidy cover bench fuzz check prepare clean
+.PHONY: all build test vet lint fmt tidy cover bench torture fuzz check prepare clean
 
 all: build
 
@@ -50,6 +51,10 @@ cover:
 # Prints the tables; bin/bench.json can be compared with another run: go run ./bench -compare OLD.json NEW.json
 bench:
 	$(GO) run ./bench $(BENCHFLAGS)
+
+# TORTUREFLAGS='-for 60s' for a minute; bin/torture has the tables, the picture and what was broken.
+torture: prepare
+	$(GO) run ./cmd/obolus/torture $(TORTUREFLAGS)
 
 fuzz:
 	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
