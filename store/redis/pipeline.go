@@ -19,7 +19,7 @@ type pipeline struct {
 	pipe    redis.Pipeliner
 	commits []once
 	reads   []*redis.Cmd
-	all     bool // there is one command for all reads
+	all     bool   // there is one command for all reads
 	checks  []once // one for each node that a fenced batch touches
 	clock   *redis.Cmd
 }
