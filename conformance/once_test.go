@@ -258,15 +258,23 @@ func otLostAnswer(c *check) {
 			ctx, cancel := context.WithTimeout(c.Context(), time.Duration(300+400*i)*time.Microsecond)
 			_, _ = c.send(ctx, x.ready())
 			cancel()
-			var a answer
-			c.eventually(5*time.Second, "the same exchange", func() bool {
-				a = c.do(x.ready())
-				return a.status == http.StatusOK
+			c.eventually(5*time.Second, "the same exchange, redeemed", func() bool {
+				a := c.do(x.ready())
+				if a.status != http.StatusOK {
+					return false
+				}
+				used := c.redeem(c.rs1, a.token(), nonce()).do()
+				if used.status == http.StatusGone {
+					return false // the request that was hung up on came to the server after this one, and its token took the place of this one
+				}
+				if c.ok(used).str("redemption") != "first" {
+					c.Errorf("redemption is %q", used.str("redemption"))
+				}
+				return true
 			})
 			if n := c.used(x.who.id); n != 1 {
 				c.Errorf("drawn %d times", n)
 			}
-			c.first(c.rs1, a.token())
 		}
 	})
 }

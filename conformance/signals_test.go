@@ -280,7 +280,7 @@ func (c *check) following(node int) http.Handler {
 		cancel()
 		<-ended
 	})
-	c.eventually(10*time.Second, "following", func() bool { return guard.Ready(ctx) == nil })
+	c.eventually(30*time.Second, "following", func() bool { return guard.Ready(ctx) == nil })
 	return guard.Require(resource.Rule{Scopes: []string{"notes.read"}})(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusOK)
 	}))
@@ -311,6 +311,10 @@ func rvFollowed(c *check) {
 		if a.status >= http.StatusBadRequest {
 			c.Fatalf("%s: %d %s", path, a.status, a.body)
 		}
+	}
+	limit := soon
+	if raceEnabled {
+		limit = 5 * soon // four installations at once, each ten times as slow
 	}
 	stop := func(kind, id string) { at1("/stops", obj{"kind": kind, "id": id, "why": "conformance"}) }
 	slowest := time.Duration(0)
@@ -346,7 +350,7 @@ func rvFollowed(c *check) {
 		}
 		end(agent, user.user, j)
 		began := time.Now()
-		c.eventually(soon, what+" refused by the guard", func() bool { return asksNotes(guard, token) == http.StatusUnauthorized })
+		c.eventually(limit, what+" refused by the guard", func() bool { return asksNotes(guard, token) == http.StatusUnauthorized })
 		slowest = max(slowest, time.Since(began))
 	}
 	if status := asksNotes(guard, others); status != http.StatusOK {
