@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -13,7 +14,10 @@ import (
 )
 
 // Ledger reads what was recorded.
-type Ledger struct{ records store.Engine }
+type Ledger struct {
+	records store.Engine
+	pending pending
+}
 
 // NewLedger reads from records.
 func NewLedger(records store.Engine) *Ledger { return &Ledger{records: records} }
@@ -45,7 +49,10 @@ func (l *Ledger) Events(ctx context.Context, f Filter) ([]Event, error) {
 		return found, err
 	}
 	f.After, f.Limit = max(f.After, mark.seq), f.Limit-len(found)
-	rest, err := l.along(ctx, f, allEvents, math.MaxUint64)
+	rest, err := l.above(ctx, f, mark.seq)
+	if errors.Is(err, errPending) {
+		rest, err = l.along(ctx, f, allEvents, math.MaxUint64)
+	}
 	return append(found, rest...), err
 }
 
