@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -15,6 +16,7 @@ func faultCases() []testCase {
 		{"OT-12", "a failover that lost the last write revives nothing", otFailover},
 		{"OT-13", "a store that is full issues nothing and revives nothing", otFull},
 		{"NEG-125", "an answer of the live store that is lost after it did its work can be asked for again", negLostAnswer},
+		{"OT-24", "a region of its own, which shares no live store, accepts nothing that was accepted elsewhere", otRegions},
 		{"OT-25", "a crash between a redemption and its answer is survived", otCrash},
 	}
 }
@@ -173,6 +175,44 @@ func otFull(c *check) {
 	p.recovers(x)
 	p.first(p.rs1, outstanding)
 	p.want(p.redeem(p.rs1, redeemed, nonce()).do(), 409, "already_redeemed")
+}
+
+// otRegions has a second region beside the first: the same issuer, the same signing keys where records can be shared, another live store. There is no
+// forwarding between regions; a region that cannot know whether a token was spent refuses it.
+func otRegions(c *check) {
+	p := c.apart(nil)
+	tokens := make([]string, 6)
+	for i := range tokens {
+		tokens[i], _ = p.mailToken()
+	}
+	p.first(p.rs1, tokens[0])
+	addr := loopback(freePorts(p.T, 1)[0])
+	dir := p.TempDir()
+	env := []string{"OBOLUS_LISTEN=" + addr, "OBOLUS_DATA=" + dir, "OBOLUS_LIVE=memory:"}
+	if p.redis == nil {
+		env = append(env, "OBOLUS_RECORDS=bolt:"+filepath.Join(dir, "records.db")) // which one process has at a time
+	}
+	far := &node{base: "http://" + addr, addr: addr, log: filepath.Join(dir, "far.log"), args: p.nodes[0].args, env: env}
+	if err := far.start(); err != nil {
+		p.Fatal(err)
+	}
+	p.Cleanup(far.end)
+	p.nodes = append(p.nodes, far)
+	p.settle()
+	for i, token := range tokens {
+		firsts := 0
+		for _, a := range p.together(12, func(n int) call { return p.redeem(p.rs1, token, nonce()).node(1 + n%len(p.nodes)).ready() }) {
+			switch {
+			case a.status == http.StatusOK:
+				firsts++
+			case a.status == http.StatusInternalServerError || a.status < http.StatusBadRequest:
+				p.Errorf("%d %s", a.status, a.body)
+			}
+		}
+		if firsts > 1 || i == 0 && firsts > 0 {
+			p.Errorf("token %d was accepted %d times", i, firsts)
+		}
+	}
 }
 
 func otCrash(c *check) {
