@@ -289,13 +289,19 @@ func txLifetime(c *check) {
 			c.Errorf("%s: the token outlives it by %d s", what, exp-latest)
 		}
 	}
+	lives := func(what string, x *exchange, seconds int64) {
+		c.Helper()
+		if j := c.decode(c.ok(x.do()).token()); j.num("exp")-j.num("iat") > seconds {
+			c.Errorf("%s: the token lives for %d s", what, j.num("exp")-j.num("iat"))
+		}
+	}
 	within("the subject token", c.foreign(base.who, c.idp.token(c.env, "alice", "mail.read", obj{"exp": in(12)})), 12)
 	within("the actor token", base.but().actor(obj{"exp": in(14)}), 14)
 	within("the assertion", base.but().assertion(base.who.assertion(c.issuer, obj{"exp": in(16)})), 16)
-	within("the resource's lifetime", c.allowed("alice", base.but().at(brief, "brief.read")), 2)
+	lives("the resource's lifetime", c.allowed("alice", base.but().at(brief, "brief.read")), 2)
 	ceiling := wide()
 	ceiling["lifetime"] = "20s"
-	within("the agent's ceiling", c.allowed("alice", c.te(c.agent(obj{"ceiling": ceiling}), c.userToken("alice"))), 20)
+	lives("the agent's ceiling", c.allowed("alice", c.te(c.agent(obj{"ceiling": ceiling}), c.userToken("alice"))), 20)
 	expires := time.Now().Add(25 * time.Second).UTC().Format(time.RFC3339)
 	within("the agent's registration", c.allowed("alice", c.te(c.agent(obj{"expires": expires}), c.userToken("alice"))), 25)
 }
