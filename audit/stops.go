@@ -27,12 +27,6 @@ func (e Event) Stops() bool {
 	}
 }
 
-// End is the place of the last event: its number and hash. An empty ledger ends at zero.
-func (l *Ledger) End(ctx context.Context) (seq uint64, hash string, err error) {
-	end, err := l.end(ctx)
-	return end.Seq, end.Hash, err
-}
-
 // Event is the event of a number; false: there is none.
 func (l *Ledger) Event(ctx context.Context, seq uint64) (Event, bool, error) {
 	recs, err := store.Read(ctx, l.records, store.Key{Partition: partition, Name: eventName(seq)})
@@ -64,7 +58,7 @@ const skew = time.Minute
 
 // Before is the number of an event such that all that happened at a time or later have higher ones.
 func (l *Ledger) Before(ctx context.Context, at time.Time) (uint64, error) {
-	high, _, err := l.End(ctx)
+	high, _, err := l.Head(ctx)
 	if err != nil {
 		return 0, err
 	}

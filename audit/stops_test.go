@@ -37,7 +37,7 @@ func TestStopsHaveAnOrderOfTheirOwn(t *testing.T) {
 		}
 	}
 	last, ok, err := l.Event(t.Context(), 8)
-	seq, hash, err2 := l.End(t.Context())
+	seq, hash, err2 := l.Head(t.Context())
 	if err != nil || err2 != nil || !ok || seq != 8 || hash != last.Hash {
 		t.Errorf("the end is %d %s: %v %v", seq, hash, err, err2)
 	}

@@ -137,7 +137,7 @@ func (f *Feed) see(ctx context.Context, was *view) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	end, hash, err := f.cfg.Ledger.End(ctx)
+	end, hash, err := f.cfg.Ledger.Head(ctx)
 	if err != nil {
 		return nil, err
 	}
