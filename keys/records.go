@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 	"obolus/token"
 )
 
-// Records of the partition: kid/<kid> is a key, and alg/<algorithm> names the newest of an algorithm, so that two servers
-// never add at once.
+// Records of the partition: kid/<kid> is a key, and alg/<algorithm> names the one of an algorithm that was added or withdrawn
+// last, so that two servers never do so at once.
 const (
 	partition = "keys"
 	kidPrefix = "kid/"
@@ -112,7 +113,11 @@ func (r *Ring) add(ctx context.Context, alg string, wanted func(*set, time.Time)
 		if s.signer(alg, now) != nil {
 			active = now.Add(r.cfg.Ahead)
 		}
-		done, err := r.put(ctx, alg, s.heads[alg], entry{Alg: alg, Created: now, Active: active})
+		fresh, err := r.generate(entry{Alg: alg, Created: now, Active: active})
+		if err != nil {
+			return err
+		}
+		done, err := r.change(ctx, alg, s.heads[alg], store.Commit{Writes: []store.Write{fresh}})
 		if err != nil {
 			return err
 		}
@@ -123,68 +128,83 @@ func (r *Ring) add(ctx context.Context, alg string, wanted func(*set, time.Time)
 	return fmt.Errorf("add a key for %s: %w", alg, store.ErrUnavailable)
 }
 
-// put writes a new key unless the algorithm has got another since its head was read.
-func (r *Ring) put(ctx context.Context, alg string, head uint64, e entry) (bool, error) {
-	k, err := token.GenerateKey(alg, rand.Reader)
+// generate makes a key, and the write of its record.
+func (r *Ring) generate(e entry) (store.Write, error) {
+	k, err := token.GenerateKey(e.Alg, rand.Reader)
 	if err != nil {
-		return false, err
+		return store.Write{}, err
 	}
 	if e.Sealed, err = token.Seal(k, r.cfg.Master, rand.Reader); err != nil {
-		return false, err
+		return store.Write{}, err
 	}
 	value, err := json.Marshal(e)
-	if err != nil {
-		return false, err
-	}
+	return store.Write{Name: kidPrefix + k.KeyID(), Value: value, Listed: true}, err
+}
+
+// change carries out a commit about an algorithm's keys, the last of its writes, unless another has been since its head was read.
+func (r *Ring) change(ctx context.Context, alg string, head uint64, c store.Commit) (bool, error) {
 	cond := store.Condition{Name: algPrefix + alg, Is: store.Absent}
 	if head != 0 {
 		cond.Is, cond.Version = store.AtVersion, head
 	}
-	out, err := store.Apply(ctx, r.cfg.Records, store.Commit{
-		Partition: partition, If: []store.Condition{cond},
-		Writes: []store.Write{
-			{Name: algPrefix + alg, Value: []byte(k.KeyID())},
-			{Name: kidPrefix + k.KeyID(), Value: value, Listed: true},
-		},
-	})
+	last := strings.TrimPrefix(c.Writes[len(c.Writes)-1].Name, kidPrefix)
+	c.Partition = partition
+	c.If = append(c.If, cond)
+	c.Writes = append(c.Writes, store.Write{Name: algPrefix + alg, Value: []byte(last)})
+	out, err := store.Apply(ctx, r.cfg.Records, c)
 	return out.Applied, err
 }
 
-// withdraw marks a key and drops its private part. It gives the algorithm of the key.
-func (r *Ring) withdraw(ctx context.Context, kid string) (string, error) {
+// withdraw marks a key and drops its private part. If no other can sign for its algorithm, the same commit brings the one that
+// does: at no moment a server finds none.
+func (r *Ring) withdraw(ctx context.Context, kid string) error {
 	name := kidPrefix + kid
 	for range attempts {
 		recs, err := store.Read(ctx, r.cfg.Records, store.Key{Partition: partition, Name: name})
-		if errors.Is(err, store.ErrInvalid) {
-			return "", ErrWithdrawn
+		if errors.Is(err, store.ErrInvalid) || err == nil && !recs[0].Exists() {
+			return ErrWithdrawn
 		}
 		if err != nil {
-			return "", err
-		}
-		if !recs[0].Exists() {
-			return "", ErrWithdrawn
+			return err
 		}
 		var e entry
 		if err := json.Unmarshal(recs[0].Value, &e); err != nil {
-			return "", fmt.Errorf("key %s: %w", kid, err)
+			return fmt.Errorf("key %s: %w", kid, err)
 		}
 		if !e.Withdrawn.IsZero() {
-			return e.Alg, nil
+			return nil
 		}
-		e.Sealed, e.Withdrawn = nil, r.cfg.Now().UTC()
-		value, err := json.Marshal(e)
-		if err != nil {
-			return "", err
+		done, err := r.retire(ctx, recs[0], e)
+		if err != nil || done {
+			return err
 		}
-		out, err := store.Apply(ctx, r.cfg.Records, store.Commit{
-			Partition: partition, If: []store.Condition{{Name: name, Is: store.AtVersion, Version: recs[0].Version}},
-			Writes: []store.Write{{Name: name, Value: value, Listed: true}},
-		})
-		if err != nil || out.Applied {
-			return e.Alg, err
+		if err := r.Refresh(ctx); err != nil { // another change got in the way
+			return err
 		}
 	}
-	return "", fmt.Errorf("withdraw key %s: %w", kid, store.ErrUnavailable)
+	return fmt.Errorf("withdraw key %s: %w", kid, store.ErrUnavailable)
+}
+
+// retire is the commit of a withdrawal: the key as it was read, and what the keys of its algorithm were at the last reading.
+func (r *Ring) retire(ctx context.Context, rec store.Record, e entry) (bool, error) {
+	s, now := r.current.Load(), r.cfg.Now().UTC()
+	e.Sealed, e.Withdrawn = nil, now
+	value, err := json.Marshal(e)
+	if err != nil {
+		return false, err
+	}
+	c := store.Commit{
+		If:     []store.Condition{{Name: rec.Name, Is: store.AtVersion, Version: rec.Version}},
+		Writes: []store.Write{{Name: rec.Name, Value: value, Listed: true}},
+	}
+	if !slices.ContainsFunc(s.live(e.Alg), func(k *key) bool { return kidPrefix+k.id != rec.Name }) {
+		fresh, err := r.generate(entry{Alg: e.Alg, Created: now, Active: now})
+		if err != nil {
+			return false, err
+		}
+		c.Writes = append(c.Writes, fresh)
+	}
+	return r.change(ctx, e.Alg, s.heads[e.Alg], c)
 }
 
 // forget deletes keys whose time is over.

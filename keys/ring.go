@@ -165,17 +165,13 @@ func (r *Ring) Rotate(ctx context.Context, alg string) error {
 }
 
 // Withdraw takes a key out of the published set at once. If nothing else can sign for its algorithm, a new key does so
-// immediately, known to verifiers or not. It can be repeated. ErrWithdrawn: there is no such key. What it does not do
+// from the same moment, known to verifiers or not. It can be repeated. ErrWithdrawn: there is no such key. What it does not do
 // is stop the tokens of the key: that is for package transaction.
 func (r *Ring) Withdraw(ctx context.Context, kid string) error {
-	alg, err := r.withdraw(ctx, kid)
-	if err != nil {
+	if err := r.withdraw(ctx, kid); err != nil {
 		return err
 	}
-	if err := r.Refresh(ctx); err != nil {
-		return err
-	}
-	return r.Ensure(ctx, alg)
+	return r.Refresh(ctx)
 }
 
 // Run keeps the ring new until the context ends: it reads the keys every few seconds and when one changes, replaces those
@@ -214,7 +210,7 @@ func (r *Ring) report(err error) {
 	}
 }
 
-// Tend does once what Run does again and again. It also makes the key that a server was about to make when it stopped.
+// Tend does once what Run does again and again.
 func (r *Ring) Tend(ctx context.Context) error {
 	if err := r.Refresh(ctx); err != nil {
 		return err

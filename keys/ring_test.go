@@ -76,6 +76,7 @@ type engine struct {
 	lists   atomic.Int64
 	deaf    atomic.Bool            // watches end at once
 	between atomic.Pointer[func()] // called once, before the next commit
+	stops   atomic.Bool            // fails once the next commit is made
 }
 
 func (e *engine) Watch(ctx context.Context, partition string) (<-chan string, error) {
@@ -96,7 +97,11 @@ func (e *engine) Do(ctx context.Context, b store.Batch) (store.Results, error) {
 	if e.down.Load() {
 		return store.Results{}, store.ErrUnavailable
 	}
-	return e.Engine.Do(ctx, b)
+	out, err := e.Engine.Do(ctx, b)
+	if len(b.Commits) > 0 && e.stops.Swap(false) {
+		e.down.Store(true)
+	}
+	return out, err
 }
 
 func (e *engine) List(ctx context.Context, partition, after string, limit int) ([]store.Record, error) {
@@ -423,30 +428,49 @@ func TestAnotherServerIsQuicker(t *testing.T) {
 	}
 }
 
-// TestAServerStopsInTheMiddle: the key was withdrawn, and the server stopped before it made another.
-func TestAServerStopsInTheMiddle(t *testing.T) {
+// TestSomebodyAlwaysSigns: a server that stops right after a withdrawal, and another that reads in that moment, leave nobody
+// without a key.
+func TestSomebodyAlwaysSigns(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	r, replica := w.open(t), w.open(t)
-	stops := func() { // the withdrawal itself is the first commit
-		next := func() { w.records.down.Store(true) }
-		w.records.between.Store(&next)
-	}
-	w.records.between.Store(&stops)
-	if err := r.Withdraw(t.Context(), signer(t, r, "")); !errors.Is(err, store.ErrUnavailable) {
+	kid := signer(t, r, "")
+	w.records.stops.Store(true)
+	if err := r.Withdraw(t.Context(), kid); !errors.Is(err, store.ErrUnavailable) {
 		t.Fatal(err)
 	}
 	w.records.down.Store(false)
 	if err := replica.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := replica.Signer(""); err == nil {
-		t.Error("somebody signs already")
+	if signer(t, replica, "") == kid || statuses(replica)[kid] != keys.Withdrawn {
+		t.Error(statuses(replica))
 	}
-	if err := replica.Tend(t.Context()); err != nil {
+}
+
+// TestTwoWithdrawWhatIsLeft: each of two servers takes the other's key for the one that goes on signing.
+func TestTwoWithdrawWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	one := w.open(t)
+	first := signer(t, one, "")
+	if err := one.Rotate(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	signer(t, replica, "")
+	second := one.Infos()[0].ID
+	two := w.open(t)
+	other := func() {
+		if err := two.Withdraw(t.Context(), second); err != nil {
+			t.Error(err)
+		}
+	}
+	w.records.between.Store(&other)
+	if err := one.Withdraw(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if third := signer(t, one, ""); third == first || third == second {
+		t.Errorf("%s signs, %v", third, statuses(one))
+	}
 }
 
 func TestThereIsALimit(t *testing.T) {
