@@ -302,13 +302,14 @@ func (t *Transactions) liveState(ctx context.Context, p path, jti string) (Phase
 	}
 }
 
-// statusOf reads the story of a transaction from the ledger: the status, and the event of its issuance.
+// statusOf reads the story of a transaction from the ledger: the status, and the event of its issuance. An answer that was only given again
+// issued nothing, and its event names no token.
 func statusOf(events []audit.Event) (Status, audit.Event) {
 	s, about := Status{}, audit.Event{}
 	for _, e := range events {
 		switch {
 		case !e.Allowed:
-		case e.Kind == audit.KindExchange:
+		case e.Kind == audit.KindExchange && e.JTI != "":
 			s.Phase, s.Issued, s.Expires, about = PhaseIssued, e.At, e.Expires, e
 		case e.Kind == audit.KindRedeem && s.Redeemed.IsZero():
 			s.Phase, s.Redeemed = PhaseRedeemed, e.At

@@ -184,6 +184,39 @@ func TestAfterTheServerForgot(t *testing.T) {
 	}
 }
 
+// A duplicate is in the ledger too, after the exchange it repeats, and must not hide it: what was issued is never issued again.
+func TestADuplicateDoesNotHideTheTransaction(t *testing.T) {
+	t.Parallel()
+	n := newNamed(t)
+	n.Consent("alice", "agent-a", "mail", consent.Decision{Scopes: []string{"mail.read"}}) // as often as it likes
+	who := n.Assertion("agent-a", n.key)
+	r := n.request("key-1", "mail.read")
+	r.Proof = &token.Proof{JKT: "key", ID: "p-1", IssuedAt: n.Now()}
+	r.Bytes = sha256.Sum256([]byte("these bytes"))
+	first, err := n.Exchange.Do(t.Context(), who, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Exchange.Do(t.Context(), who, r); err != nil {
+		t.Fatal(err)
+	}
+	status, err := n.Tx.Status(t.Context(), agents.Authenticated{}, "alice", first.Txn)
+	if err != nil || status.Phase != transaction.PhaseIssued {
+		t.Errorf("the status is %+v, %v", status, err)
+	}
+	if err := n.redeem(first.AccessToken, "r"); err != nil {
+		t.Fatal(err)
+	}
+	n.Restart()
+	n.Pass(2e9)
+	r.SubjectToken, r.Proof = n.UserToken("alice", nil), &token.Proof{JKT: "key", ID: "p-2", IssuedAt: n.Now()}
+	again, err := n.Exchange.Do(t.Context(), n.Assertion("agent-a", n.key), r)
+	if err == nil && n.redeem(again.AccessToken, "r-2") == nil {
+		t.Errorf("%s was redeemed twice", again.Txn)
+	}
+	wantCode(t, err, oauth.TransactionConsumed, 400)
+}
+
 func TestManyAtOnceUnderOneName(t *testing.T) {
 	t.Parallel()
 	n := newNamed(t)
