@@ -4,6 +4,7 @@
 package world
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"sync/atomic"
@@ -49,8 +50,9 @@ type World struct {
 	Exchange *exchange.Exchange
 	Settings exchange.Settings
 	Trusted  []exchange.TrustedIssuer
-	Identify func(*agents.AuthenticatorConfig)  // adds whose word is taken for who a client is, from the next Start on; nil: nobody's
-	Decide   func(policy.Input) policy.Decision // replaced at will; nil allows everything
+	Identify func(*agents.AuthenticatorConfig)    // adds whose word is taken for who a client is, from the next Start on; nil: nobody's
+	Decide   func(policy.Input) policy.Decision   // replaced at will; nil allows everything
+	Aside    func(context.Context) (func(), bool) // is told that a request begins to wait, from the next Start on; may be nil
 	Secret   []byte
 }
 
@@ -118,7 +120,7 @@ func (w *World) Start() {
 	w.Exchange, err = exchange.New(exchange.Config{
 		Issuer: Issuer, Live: w.Live, Mirror: w.Mirror, Registry: w.Registry, Clients: w.Clients, Consents: w.Consents,
 		Transactions: w.Tx, Keys: w.Keys, Signer: w.Signer, Verifier: w.Verifier, Trusted: w.Trusted, Details: w.Details,
-		Decide: w.decide, Recorder: w.Recorder, Now: w.Now, Settings: w.Settings,
+		Decide: w.decide, Recorder: w.Recorder, Now: w.Now, Settings: w.Settings, Aside: w.Aside,
 	})
 	if err != nil {
 		w.tb.Fatal(err)

@@ -53,15 +53,18 @@ func (x *Exchange) target(ctx context.Context, f *facts) error {
 			return oauth.Refuse(oauth.InvalidAuthorizationDetails, oauth.ReasonDetailsLocation, "authorization_details name another location than the target")
 		}
 	}
-	if limit := time.Duration(f.resource.MaxAuthAge); limit > 0 {
-		signedIn := time.Unix(f.subject.claims.AuthTime, 0)
-		if f.subject.claims.AuthTime == 0 || x.cfg.Now().Sub(signedIn) > limit {
-			refusal := oauth.Refuse(oauth.InsufficientUserAuth, oauth.ReasonUserAuthTooOld, "the user signed in too long ago for the target")
-			refusal.Members = map[string]any{"max_age": int64(limit / time.Second)}
-			return refusal
-		}
+	return x.recent(f)
+}
+
+// recent refuses a user who signed in too long ago for the target.
+func (x *Exchange) recent(f *facts) error {
+	limit, signedIn := time.Duration(f.resource.MaxAuthAge), f.subject.claims.AuthTime
+	if limit <= 0 || signedIn != 0 && x.cfg.Now().Sub(time.Unix(signedIn, 0)) <= limit {
+		return nil
 	}
-	return nil
+	refusal := oauth.Refuse(oauth.InsufficientUserAuth, oauth.ReasonUserAuthTooOld, "the user signed in too long ago for the target")
+	refusal.Members = map[string]any{"max_age": int64(limit / time.Second)}
+	return refusal
 }
 
 // limits are what binds the token, but for the grant.
@@ -272,9 +275,13 @@ const (
 	grantPause = 50 * time.Millisecond
 )
 
-// answered takes the grant that came of an interaction while the request waited.
+// answered takes the grant that came of an interaction while the request waited. Meanwhile time has passed: what it limits is looked at anew.
 func (x *Exchange) answered(ctx context.Context, f *facts, l limits, in consent.Interaction) (consent.Grant, granted, error) {
 	none := consent.Grant{}
+	l.now = x.cfg.Now()
+	if err := x.recent(f); err != nil {
+		return none, granted{}, err
+	}
 	pause := time.NewTicker(grantPause)
 	defer pause.Stop()
 	for range grantLooks {
