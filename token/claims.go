@@ -31,6 +31,7 @@ type Claims struct {
 	AuthTime  int64           `json:"auth_time,omitempty"`
 	ACR       string          `json:"acr,omitempty"`
 	AMR       []string        `json:"amr,omitempty"`
+	Party     string          `json:"azp,omitempty"` // of an ID token of somebody else: the client it was issued to
 	Context   *Context        `json:"tctx,omitempty"`
 }
 

@@ -91,6 +91,8 @@ func (c *Claims) stringOf(name string) *string {
 		return &c.Scope
 	case "acr":
 		return &c.ACR
+	case "azp":
+		return &c.Party
 	default:
 		return nil
 	}

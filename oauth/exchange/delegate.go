@@ -85,7 +85,7 @@ func (x *Exchange) chainOf(prior *token.Actor, requester string) *token.Actor {
 // entitled says whether the requester may use this subject token at all. Whatever is wrong with that reads the same.
 func (x *Exchange) entitled(ctx context.Context, f *facts) error {
 	s := f.subject
-	if s.own == nil && len(s.audience) > 0 && !slices.Contains(s.audience, f.agent.ID) {
+	if f.ask.SubjectTokenType == oauth.TypeIDToken && s.owner != f.agent.ID {
 		return errSubject(oauth.ReasonSubjectEntitled, errors.New("the ID token was issued to another client"))
 	}
 	if s.user == f.agent.ID {

@@ -32,15 +32,15 @@ type TrustedIssuer struct {
 
 // subject is the verified answer to "on whose behalf": step 2.
 type subject struct {
-	user     string
-	claims   token.Claims
-	own      *token.Verified // nil for a token of a trusted issuer
-	scopes   []string
-	details  details.Set
-	bounded  bool // the token names authorization_details, so that nothing may be wider than they
-	expires  time.Time
-	audience []string // of a trusted issuer's ID token: whose it is
-	jti      string
+	user    string
+	claims  token.Claims
+	own     *token.Verified // nil for a token of a trusted issuer
+	scopes  []string
+	details details.Set
+	bounded bool // the token names authorization_details, so that nothing may be wider than they
+	expires time.Time
+	owner   string // of a trusted issuer's ID token: the agent that it was issued to
+	jti     string
 }
 
 // subject verifies the subject token by the rules of its declared type, RFC 8693 section 2.1. What it does not check is
@@ -101,11 +101,25 @@ func (x *Exchange) foreignSubject(ctx context.Context, a ask) (subject, error) {
 		s.scopes = from.Scopes
 	}
 	if a.SubjectTokenType == oauth.TypeIDToken {
-		for _, aud := range c.Audience {
-			s.audience = append(s.audience, from.agentFor(aud))
+		client, err := issuedTo(c)
+		if err != nil {
+			return subject{}, errSubject(oauth.ReasonSubject, err)
 		}
+		s.owner = from.agentFor(client)
 	}
 	return s, x.subjectDetails(&s)
+}
+
+// issuedTo is the client that an ID token was issued to: OpenID Connect Core section 3.1.3.7. Of several audiences it is the authorized party.
+func issuedTo(c token.Claims) (string, error) {
+	switch {
+	case len(c.Audience) == 1:
+		return c.Audience[0], nil
+	case c.Party != "" && c.Audience.Has(c.Party):
+		return c.Party, nil
+	default:
+		return "", errors.New("the ID token does not say to which client it was issued")
+	}
 }
 
 // agentFor is the agent whose client at the issuer this is; a client not mapped has the same id here.

@@ -19,7 +19,7 @@ func TestAUserWhoTakesAWhile(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		takes    time.Duration
-		secret   bool // the agent's credential does not end
+		secret   bool          // the agent's credential does not end
 		age      time.Duration // how long ago the user may have signed in
 		lifetime int64
 		used     int
