@@ -33,6 +33,7 @@ type Claims struct {
 	AMR       []string        `json:"amr,omitempty"`
 	Party     string          `json:"azp,omitempty"` // of an ID token of somebody else: the client it was issued to
 	Context   *Context        `json:"tctx,omitempty"`
+	Event     bool            `json:"-"` // it has events: a security event or a logout token, which is good for nothing else
 }
 
 // Scopes splits the scope claim at its spaces.

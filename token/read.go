@@ -66,6 +66,8 @@ func (c *Claims) member(name string, value []byte) error {
 		c.Details = append(c.Details, value...)
 	case "amr":
 		c.AMR, err = texts(value)
+	case "events":
+		c.Event = true
 	case "tctx":
 		c.Context = new(Context)
 		err = strict.Object(value, strict.Limits{}, c.Context.member)

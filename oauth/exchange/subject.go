@@ -91,7 +91,7 @@ func (x *Exchange) foreignSubject(ctx context.Context, a ask) (subject, error) {
 		return subject{}, errSubject(oauth.ReasonSubject, err)
 	}
 	c := got.Claims
-	if c.Subject == "" || c.Confirm != nil || c.Act != nil && a.SubjectTokenType == oauth.TypeIDToken {
+	if c.Subject == "" || c.Event || c.Confirm != nil || c.Act != nil && a.SubjectTokenType == oauth.TypeIDToken {
 		return subject{}, errSubject(oauth.ReasonSubject, errors.New("the claims are not those of the type"))
 	}
 	s := subject{
