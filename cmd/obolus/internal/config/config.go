@@ -167,7 +167,7 @@ type TrustedIssuer struct {
 	JWKSURI       string   `json:"jwks_uri,omitempty"` // empty: found by discovery
 	Algorithms    []string `json:"algorithms,omitempty"`
 	Audience      string   `json:"audience,omitempty"`       // its tokens must name; empty: this server's issuer
-	Types         []string `json:"types,omitempty"`          // jwt, id_token, access_token
+	Types         []string `json:"types,omitempty"`          // jwt, id_token; empty: both
 	SubjectPrefix string   `json:"subject_prefix,omitempty"` // put before its sub to make a user id here
 	Scopes        []string `json:"scopes,omitempty"`         // that a token without the claim stands for
 	// Clients maps its client ids to agents and clients here, for tokens that were made for one.

@@ -256,6 +256,7 @@ func TestMistakes(t *testing.T) {
 		{"a first party that proves nothing", "clients: [{id: a, name: A, first_party: true}]\n", `obolus.yaml:1: clients[0].first_party: a client that stands for its users' consent must prove who it is; set auth`},
 		{"a short secret", "clients: [{id: a, name: A, secret: abc}]\n", "obolus.yaml:1: clients[0].secret: is shorter than 16 characters; `openssl rand -base64 32` makes a good one"},
 		{"trusting oneself", "issuer: https://a.example.com\ntrusted_issuers: [{issuer: 'https://a.example.com'}]\n", `obolus.yaml:2: trusted_issuers[0].issuer: is this server itself, which is trusted anyway`},
+		{"tokens that nobody takes", "trusted_issuers: [{issuer: 'https://a.example.com', types: [access_token]}]\n", `obolus.yaml:1: trusted_issuers[0].types[0]: "access_token" is none of jwt, id_token`},
 		{"events of an issuer that is none", "trusted_issuers: [{issuer: 'https://a.example.com', events: {issuer: 'http://b.example.com'}}]\n", `obolus.yaml:1: trusted_issuers[0].events.issuer: must be https (or http on this machine)`},
 		{"keys of events at no URL", "trusted_issuers: [{issuer: 'https://a.example.com', events: {jwks_uri: x}}]\n", `obolus.yaml:1: trusted_issuers[0].events.jwks_uri: "x" is no URL`},
 		{"events with a shared secret", "trusted_issuers: [{issuer: 'https://a.example.com', events: {algorithms: [HS256]}}]\n", `obolus.yaml:1: trusted_issuers[0].events.algorithms[0]: "HS256" is none of ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512`},

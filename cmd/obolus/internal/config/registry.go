@@ -331,7 +331,7 @@ func (c *checker) issuers(taken names) {
 			c.bad(path+".events.email", "the users of a trusted issuer have no accounts here that an address could be looked up in")
 		}
 		for j, kind := range t.Types {
-			c.oneOf(fmt.Sprintf("%s.types[%d]", path, j), kind, "jwt", "id_token", "access_token")
+			c.oneOf(fmt.Sprintf("%s.types[%d]", path, j), kind, "jwt", "id_token")
 		}
 		for from, to := range t.Clients {
 			if h, ok := taken[to]; !ok || h.kind == "user" {
