@@ -40,7 +40,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("X-Obolus-Subject", printable(claims.Subject))
 	h.Set("X-Obolus-Client", printable(claims.ClientID))
-	h.Set("X-Obolus-Scope", printable(claims.Scope))
+	h.Set("X-Obolus-Scope", claims.Scope) // tokens of printable ASCII
 	h.Set("X-Obolus-Txn", printable(claims.Txn))
 	h.Set("X-Obolus-Actor", "")
 	if claims.Act != nil {
@@ -354,10 +354,12 @@ func (s *Server) apply(ctx context.Context, c store.Commit) (store.Outcome, erro
 	return out, nil
 }
 
-// printable makes a value fit for a header: what is not printable ASCII is percent-encoded.
-func printable(v string) string {
-	if strings.ContainsFunc(v, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
-		return url.PathEscape(v)
+// printable makes a name fit for a header, so that decoding it gives the name again, of whatever it consists: it is percent-encoded unless it is
+// printable ASCII without a percent sign and without spaces at its ends, which get lost on the way.
+func printable(name string) string {
+	odd := func(r rune) bool { return r < 0x20 || r > 0x7e || r == '%' }
+	if strings.ContainsFunc(name, odd) || strings.Trim(name, " ") != name {
+		return url.PathEscape(name)
 	}
-	return v
+	return name
 }
