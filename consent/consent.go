@@ -5,7 +5,6 @@ package consent
 
 import (
 	"encoding/json"
-	"slices"
 	"time"
 )
 
@@ -44,16 +43,6 @@ type Grant struct {
 
 // LiveAt says whether the grant is neither withdrawn nor over at a time. Its budget is counted elsewhere.
 func (g Grant) LiveAt(now time.Time) bool { return g.Withdrawn.IsZero() && now.Before(g.Expires) }
-
-// HasScopes says whether the grant covers every scope.
-func (g Grant) HasScopes(scopes []string) bool {
-	for _, s := range scopes {
-		if !slices.Contains(g.Scopes, s) {
-			return false
-		}
-	}
-	return true
-}
 
 // Status is where an interaction stands.
 type Status string

@@ -24,7 +24,6 @@ const (
 	TemporarilyUnavailable      Code = "temporarily_unavailable"           // RFC 6749 section 4.1.2.1
 	InvalidToken                Code = "invalid_token"                     // RFC 6750 section 3.1
 	InsufficientScope           Code = "insufficient_scope"                // RFC 6750 section 3.1
-	UnsupportedTokenType        Code = "unsupported_token_type"            // RFC 7009 section 2.2.1
 	InvalidTarget               Code = "invalid_target"                    // RFC 8707 section 2, RFC 8693 section 2.2.2
 	InvalidAuthorizationDetails Code = "invalid_authorization_details"     // RFC 9396 section 5
 	InvalidDPoPProof            Code = "invalid_dpop_proof"                // RFC 9449 section 5
@@ -33,7 +32,6 @@ const (
 	RequestURINotSupported      Code = "request_uri_not_supported"         // OpenID Connect Core section 3.1.2.6
 	LoginRequired               Code = "login_required"                    // OpenID Connect Core section 3.1.2.6
 	InteractionRequired         Code = "interaction_required"              // OpenID Connect Core section 3.1.2.6
-	ConsentRequired             Code = "consent_required"                  // OpenID Connect Core section 3.1.2.6
 	UnmetAuthRequirements       Code = "unmet_authentication_requirements" // OpenID Connect Unmet Authentication Requirements 1.0
 	InvalidRequestURI           Code = "invalid_request_uri"               // RFC 9101 section 6.2.3
 	InsufficientUserAuth        Code = "insufficient_user_authentication"  // RFC 9470 section 3

@@ -15,15 +15,12 @@ const (
 // TokenType names the kind of a presented or issued token, RFC 8693 section 3.
 type TokenType string
 
-// The token types of RFC 8693 and of the drafts we answer to.
+// The token types of RFC 8693 and of the drafts that are read.
 const (
-	TypeAccessToken  TokenType = "urn:ietf:params:oauth:token-type:access_token"
-	TypeRefreshToken TokenType = "urn:ietf:params:oauth:token-type:refresh_token"
-	TypeIDToken      TokenType = "urn:ietf:params:oauth:token-type:id_token"
-	TypeJWT          TokenType = "urn:ietf:params:oauth:token-type:jwt"
-	TypeSAML1        TokenType = "urn:ietf:params:oauth:token-type:saml1"
-	TypeSAML2        TokenType = "urn:ietf:params:oauth:token-type:saml2"
-	TypeTxnToken     TokenType = "urn:ietf:params:oauth:token-type:txn_token"
+	TypeAccessToken TokenType = "urn:ietf:params:oauth:token-type:access_token"
+	TypeIDToken     TokenType = "urn:ietf:params:oauth:token-type:id_token"
+	TypeJWT         TokenType = "urn:ietf:params:oauth:token-type:jwt"
+	TypeTxnToken    TokenType = "urn:ietf:params:oauth:token-type:txn_token"
 )
 
 // The values of client_assertion_type that are read.

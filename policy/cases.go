@@ -74,25 +74,3 @@ func (c Case) differs(got Decision) string {
 		return ""
 	}
 }
-
-// Difference is a past request that another set would have decided otherwise.
-type Difference struct {
-	Index  int      `json:"index"` // in what was replayed
-	Input  Input    `json:"input"`
-	Before Decision `json:"before"`
-	After  Decision `json:"after"`
-}
-
-// Replay asks what a draft would have decided about past requests, and gives those where it differs from this engine's set. Only what
-// an Input says is known of the past: what it leaves out is absent for both.
-func (e *Engine) Replay(draft *Engine, past []Input) []Difference {
-	now, then := e.now.Load(), draft.now.Load()
-	var out []Difference
-	for i, in := range past {
-		before, after := e.decide(now, in), draft.decide(then, in)
-		if before.Allowed != after.Allowed {
-			out = append(out, Difference{Index: i, Input: in, Before: before, After: after})
-		}
-	}
-	return out
-}

@@ -12,7 +12,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -196,9 +195,6 @@ const (
 // thumbprint; an RSA key without alg is for PS256.
 func ParseJWKS(data []byte) (PublicSet, error) { return jwkRules{}.parseSet(data) }
 
-// ParseJWK reads one public key, by the rules of ParseJWKS.
-func ParseJWK(raw []byte) (PublicKey, error) { return jwkRules{}.parse(raw) }
-
 // jwkRules are how keys are read. The zero value is for keys that are registered here.
 type jwkRules struct {
 	algs []string // a key that names no alg is for the first of them that fits it; empty: see ParseJWKS
@@ -302,22 +298,4 @@ func (r jwkRules) algOf(jwk jose.JSONWebKey) (string, error) {
 		return "", fmt.Errorf("%w: %w", errKind, err)
 	}
 	return alg, nil
-}
-
-// ParsePublicKeyPEM reads a PEM public key (SubjectPublicKeyInfo); its kid is the thumbprint.
-func ParsePublicKeyPEM(data []byte) (PublicKey, error) {
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "PUBLIC KEY" {
-		return PublicKey{}, errors.New("not a PEM block of type PUBLIC KEY")
-	}
-	key, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return PublicKey{}, err
-	}
-	alg, err := algOf(key, "")
-	if err != nil {
-		return PublicKey{}, err
-	}
-	id, err := Thumbprint(key)
-	return PublicKey{ID: id, Alg: alg, Key: key}, err
 }

@@ -10,13 +10,6 @@ import (
 	"obolus/oauth/strict"
 )
 
-// The built-in types.
-const (
-	VaultPathAccess = "vault:path_access"
-	MCPToolCall     = "mcp_tool_call"
-	Payment         = "payment"
-)
-
 // vaultForm is HashiCorp Vault's own type. Its 2.2 members limit further; send them to Vault 2.2 or later only.
 const vaultForm = `{
 	"type": "vault:path_access",
@@ -66,8 +59,8 @@ func builtin() (map[string]*form, error) {
 		}
 		forms[f.name] = f
 	}
-	forms[VaultPathAccess].fields.find("path").check = vaultPath
-	forms[MCPToolCall].check = argsDigest
+	forms["vault:path_access"].fields.find("path").check = vaultPath
+	forms["mcp_tool_call"].check = argsDigest
 	return forms, nil
 }
 

@@ -116,7 +116,7 @@ func TestTokenRefusals(t *testing.T) {
 		{"a tab", func(f url.Values) { f.Set("scope", "mail.read\tmail.send") }, 400, oauth.InvalidScope, oauth.ReasonScopeMalformed},
 		{"details that are no array", func(f url.Values) { f.Set("authorization_details", "{\n}") }, 400, oauth.InvalidAuthorizationDetails, oauth.ReasonDetailsBad},
 		{"a refresh token wanted", func(f url.Values) {
-			f.Set("requested_token_type", string(oauth.TypeRefreshToken))
+			f.Set("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token")
 		}, 400, oauth.InvalidRequest, oauth.ReasonRequestedType},
 	} {
 		t.Run(c.name, func(t *testing.T) {

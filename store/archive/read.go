@@ -76,9 +76,6 @@ func header(text []byte) (Header, error) {
 	return h, nil
 }
 
-// Header is what the file says of itself.
-func (a *Reader) Header() Header { return a.header }
-
 // Sum is that of the whole file, once Next has said io.EOF.
 func (a *Reader) Sum() Sum { return a.sum }
 

@@ -142,20 +142,6 @@ func (c *child) pause() { signalAll(c.family(), syscall.SIGSTOP) }
 // resume lets them go on.
 func (c *child) resume() { signalAll(c.family(), syscall.SIGCONT) }
 
-// end asks the program to end, and makes it.
-func (c *child) end() {
-	if c == nil || c.pid() == 0 || c.ended() {
-		return
-	}
-	c.resume()
-	_ = syscall.Kill(c.pid(), syscall.SIGTERM)
-	select {
-	case <-c.gone:
-	case <-time.After(5 * time.Second):
-		c.kill()
-	}
-}
-
 // family is the program and its children, itself first.
 func (c *child) family() []int {
 	self := c.pid()

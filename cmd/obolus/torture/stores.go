@@ -29,10 +29,9 @@ type redisPair struct {
 	watch    string // the address of the sentinel
 }
 
-func (r *redisPair) leader() *child   { return r.nodes[r.leads.Load()] }
-func (r *redisPair) address() string  { return r.addrs[r.leads.Load()] }
-func (r *redisPair) follower() *child { return r.nodes[1-r.leads.Load()] }
-func (r *redisPair) second() string   { return r.addrs[1-r.leads.Load()] }
+func (r *redisPair) leader() *child  { return r.nodes[r.leads.Load()] }
+func (r *redisPair) address() string { return r.addrs[r.leads.Load()] }
+func (r *redisPair) second() string  { return r.addrs[1-r.leads.Load()] }
 
 func startRedis(dir string, p *ports) (*redisPair, error) {
 	path, err := exec.LookPath("redis-server")

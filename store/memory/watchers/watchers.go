@@ -62,13 +62,6 @@ func (h *Hub) Tell(partition string, names ...string) {
 	}
 }
 
-// Interest says how many watch the partition.
-func (h *Hub) Interest(partition string) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.rooms[partition])
-}
-
 // Reset closes every channel, so that all who watch read again and watch anew.
 func (h *Hub) Reset() {
 	h.mu.Lock()
