@@ -211,18 +211,9 @@ var (
 )
 
 func (r jwkRules) parseSet(data []byte) (PublicSet, error) {
-	var raws []json.RawMessage
-	err := strict.Object(data, strict.Limits{Bytes: maxJWKS, Depth: 6, Members: 64}, func(name string, value []byte) error {
-		if name == "keys" {
-			return json.Unmarshal(value, &raws)
-		}
-		return nil
-	})
+	raws, err := keysIn(data)
 	if err != nil {
 		return PublicSet{}, err
-	}
-	if len(raws) == 0 || len(raws) > maxKeys {
-		return PublicSet{}, fmt.Errorf("a key set holds 1 to %d keys, not %d", maxKeys, len(raws))
 	}
 	set, seen := PublicSet{}, make(map[string]bool)
 	for i, raw := range raws {
@@ -243,6 +234,21 @@ func (r jwkRules) parseSet(data []byte) (PublicSet, error) {
 		return PublicSet{}, errors.New("the key set holds no key for signatures")
 	}
 	return set, nil
+}
+
+// keysIn are the keys of a set, not decoded yet.
+func keysIn(data []byte) ([]json.RawMessage, error) {
+	var raws []json.RawMessage
+	err := strict.Object(data, strict.Limits{Bytes: maxJWKS, Depth: 6, Members: 64}, func(name string, value []byte) error {
+		if name == "keys" {
+			return json.Unmarshal(value, &raws)
+		}
+		return nil
+	})
+	if err == nil && (len(raws) == 0 || len(raws) > maxKeys) {
+		err = fmt.Errorf("a key set holds 1 to %d keys, not %d", maxKeys, len(raws))
+	}
+	return raws, err
 }
 
 func (r jwkRules) parse(raw []byte) (PublicKey, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -122,18 +121,9 @@ type Bundle struct {
 // ParseBundle reads a trust bundle in the format of SPIFFE Trust Domain and Bundle section 4. An RSA key without alg is for RS256. Keys of
 // kinds that are not taken are passed over.
 func ParseBundle(data []byte) (Bundle, error) {
-	var raws []json.RawMessage
-	err := strict.Object(data, strict.Limits{Bytes: maxJWKS, Depth: 6, Members: 64}, func(name string, value []byte) error {
-		if name == "keys" {
-			return json.Unmarshal(value, &raws)
-		}
-		return nil
-	})
+	raws, err := keysIn(data)
 	if err != nil {
 		return Bundle{}, err
-	}
-	if len(raws) == 0 || len(raws) > maxKeys {
-		return Bundle{}, fmt.Errorf("a trust bundle holds 1 to %d keys, not %d", maxKeys, len(raws))
 	}
 	var b Bundle
 	for i, raw := range raws {
