@@ -88,9 +88,11 @@ func (g *guarded) effect(w http.ResponseWriter, r *http.Request) {
 	if g.crashes.Load() {
 		panic(http.ErrAbortHandler)
 	}
-	g.mu.Lock()
-	g.effects[name]++
-	g.mu.Unlock()
+	if !caller.Free {
+		g.mu.Lock()
+		g.effects[name]++
+		g.mu.Unlock()
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(obj{"done": nonce(), "for": caller.User, "by": caller.Agent, "got": string(body)})
 }
@@ -294,13 +296,15 @@ func otChanged(c *check) {
 	for what, body := range map[string]obj{
 		"another tool": called("delete_mail", letter), "a tool that is not there": called("format_disk", letter), "another argument": called("send_mail", merge(letter, obj{"to": "eve@example.test"})),
 		"one more": called("send_mail", merge(letter, obj{"bcc": "eve@example.test"})), "one less": called("send_mail", merge(letter, obj{"copies": nil})),
-		"another type": called("send_mail", merge(letter, obj{"copies": "1"})), "none": called("send_mail", nil), "no call": {"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
+		"another type": called("send_mail", merge(letter, obj{"copies": "1"})), "none": called("send_mail", nil), "no call": {"jsonrpc": "2.0", "id": 1, "method": "resources/read"},
 	} {
 		g.want(what, g.post("/mcp", body).bearer(token).do(), 403, "insufficient_scope", token, 0)
 	}
 	g.want("another path", g.post("/mcp/pay/Merchant%20A", obj{"Value": "1.00", "Currency": "EUR"}).bearer(token).do(), 403, "insufficient_scope", token, 0)
+	g.want("a look at the tools", g.post("/mcp", obj{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).bearer(token).do(), 200, "", token, 0)
 	g.want("what was allowed", g.post("/mcp", called("send_mail", letter)).bearer(token).do(), 200, "", token, 1)
 	g.want("again", g.post("/mcp", called("send_mail", letter)).bearer(token).at(1).do(), 401, "invalid_token", token, 1)
+	g.want("a look at the tools", g.post("/mcp", obj{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).bearer(token).at(1).do(), 200, "", token, 1)
 
 	paid := c.ok(c.paying(payment("10.00", "EUR")).do()).token()
 	amount := obj{"Value": "10.00", "Currency": "EUR"}

@@ -33,6 +33,7 @@ type Caller struct {
 	Txn            string
 	TokenID        string // jti
 	OneTransaction bool
+	Free           bool // the request costs nothing: its token is not redeemed
 	Scopes         []string
 	Details        []Detail
 	Expires        time.Time
@@ -49,8 +50,10 @@ type Caller struct {
 	jkt    string // thumbprint of the key that the token is bound to
 	x5t    string // thumbprint of the certificate that it is bound to
 	nonce  string // to be announced
-	body   *ahead
-	digest string // the request_hash
+	// stopped is why a token does not count, as far as stops are followed. Of a one-transaction token the redemption tells, if there is one.
+	stopped error
+	body    *ahead
+	digest  string // the request_hash
 
 	mu       sync.Mutex
 	id       string // redemption_id, once there is one

@@ -59,9 +59,9 @@ func (g *Guard) Follow(ctx context.Context) error {
 	}
 }
 
-// unstopped refuses a session token that was stopped, or of which that is not known.
+// unstopped refuses a token that was stopped, or of which that is not known.
 func (g *Guard) unstopped(c token.Claims, kid string) error {
-	if g.cfg.Stops == StopsUnheard || c.TxnMode == oauth.ModeRedeem {
+	if g.cfg.Stops == StopsUnheard {
 		return nil
 	}
 	if g.stops.meets(c, kid) {

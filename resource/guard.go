@@ -87,10 +87,10 @@ func (g *Guard) serve(w http.ResponseWriter, r *http.Request, rule Rule, next ht
 	if caller.nonce != "" {
 		w.Header().Set("DPoP-Nonce", caller.nonce)
 	}
-	if g.cfg.Results != nil && caller.OneTransaction && caller.jkt != "" {
+	if g.cfg.Results != nil && caller.OneTransaction && caller.jkt != "" && !caller.Free {
 		return g.serveRetained(w, r, caller, next)
 	}
-	if !caller.rule.Late {
+	if !caller.rule.Late && !caller.Free {
 		if err := caller.Redeem(r.Context()); err != nil {
 			return err
 		}
@@ -101,8 +101,8 @@ func (g *Guard) serve(w http.ResponseWriter, r *http.Request, rule Rule, next ht
 
 // Check does everything but the redemption, in the order of docs/redemption.md: token, proof, scope, details, body, and the rule's
 // own checks. It reads the body up to Config.MaxBody and puts a reader in its place that gives it again. Whoever
-// calls it instead of [Guard.Require] calls [Caller.Redeem] as the last thing before the effect, and answers an error of either with
-// [Guard.Refuse].
+// calls it instead of [Guard.Require] calls [Caller.Redeem] as the last thing before the effect, unless the request is Free, and answers an error
+// of either with [Guard.Refuse].
 func (g *Guard) Check(r *http.Request, rule Rule) (*Caller, error) {
 	caller, scheme, err := g.check(r, rule)
 	if err == nil {
@@ -172,8 +172,8 @@ func (g *Guard) verify(ctx context.Context, cred presented) (*Caller, error) {
 	if err != nil {
 		return nil, invalidToken("the token is not valid", err)
 	}
-	if err := g.unstopped(claims, v.KeyID()); err != nil {
-		return nil, err
+	if caller.stopped = g.unstopped(claims, v.KeyID()); caller.stopped != nil && !caller.OneTransaction {
+		return nil, caller.stopped
 	}
 	caller.guard, caller.token, caller.scheme = g, cred.token, cred.scheme
 	if claims.Confirm != nil && caller.jkt == "" && caller.x5t == "" {

@@ -20,8 +20,13 @@ import (
 const MCPToolCall = "mcp_tool_call"
 
 // MCP makes the rule for the endpoint of an MCP server. A call of a tool is held against the mcp_tool_call details of its token, if it
-// has any: tool, server, and the arguments or their digest. A one-transaction token that has them is good for such a call and for nothing
+// has any: tool, server, and the arguments or their digest. A one-transaction token that has them pays for one such call and for nothing
 // else. The digest of a request is that of the tool and its arguments, so that a repeat with another JSON-RPC id is the same request.
+//
+// What a client must send before it can call, and what only lists, is free: the handshake, the lists of tools, prompts and resources, notifications,
+// answers to the server's own questions, and a stream. Every token with the Scopes will do for these, before and after it was redeemed, and none is
+// used up. Everything else that is no call, such as to read a resource or to get a prompt, goes by session token, or costs a one-transaction token
+// that has no mcp_tool_call details.
 type MCP struct {
 	// Scopes are needed for every request.
 	Scopes []string
@@ -46,6 +51,7 @@ func (m MCP) Rule() Rule {
 // call is what a request asks.
 type call struct {
 	method    string
+	answer    bool // a result or an error, and no method
 	tool      string
 	arguments json.RawMessage
 }
@@ -55,7 +61,7 @@ const callTool = "tools/call"
 // refine reads the request once and gives the rule for it.
 func (m MCP) refine(r *http.Request) (Rule, error) {
 	if r.Method != http.MethodPost { // a stream or the end of one: nothing is asked
-		return noCall(), nil
+		return free(), nil
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -64,6 +70,9 @@ func (m MCP) refine(r *http.Request) (Rule, error) {
 	c, err := readCall(body)
 	if err != nil {
 		return Rule{}, badRequest(oauth.ReasonMalformed, "the body is not one JSON-RPC request", err)
+	}
+	if c.free() {
+		return free(), nil
 	}
 	if c.method != callTool {
 		return noCall(), nil
@@ -77,6 +86,21 @@ func (m MCP) refine(r *http.Request) (Rule, error) {
 		Details: func(_ *http.Request, granted []Detail) error { return m.within(c, granted) },
 		Digest:  func(*http.Request) ([]byte, error) { return c.digest() },
 	}, nil
+}
+
+// free is for requests that cost nothing.
+func free() Rule { return Rule{free: true, Details: AnyDetails} }
+
+// free says whether a message asks for no more than what there is, of a server of any version of the protocol.
+func (c call) free() bool {
+	switch c.method {
+	case "initialize", "server/discover", "ping", "tools/list", "prompts/list", "resources/list", "resources/templates/list":
+		return true
+	case "": // an answer of the client
+		return c.answer
+	default:
+		return strings.HasPrefix(c.method, "notifications/")
+	}
 }
 
 // noCall is for requests that call no tool: what was granted for one call is not for them.
@@ -98,6 +122,8 @@ func readCall(body []byte) (call, error) {
 		"jsonrpc": nil, "id": nil,
 		"method": func(v []byte) error { return json.Unmarshal(v, &c.method) },
 		"params": func(v []byte) error { params = v; return nil },
+		"result": func([]byte) error { c.answer = true; return nil },
+		"error":  func([]byte) error { c.answer = true; return nil },
 	})
 	if err != nil || c.method != callTool {
 		return c, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"obolus/resource"
+	"obolus/token"
 )
 
 var mcp = resource.MCP{
@@ -26,6 +27,12 @@ var mcp = resource.MCP{
 func call(tool, arguments string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments + `}}`
 }
+
+func message(method string) string {
+	return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{}}`
+}
+
+const free = 0 // is let through, and nothing is redeemed
 
 func digestOf(canonical string) string {
 	sum := sha256.Sum256([]byte(canonical))
@@ -48,45 +55,51 @@ func TestMCP(t *testing.T) {
 		body    string
 		status  int
 	}{
-		"a list, by session":                      {"-", list, http.StatusOK},
-		"a harmless tool, by session":             {"-", call("list_mail", `{}`), http.StatusOK},
-		"an effect, by session":                   {"-", bob, http.StatusUnauthorized},
-		"a tool beyond the scope":                 {"-", call("purge", `{}`), http.StatusForbidden},
-		"a tool that is not there":                {"-", call("delete_all", `{}`), http.StatusForbidden},
-		"scopes alone":                            {"", bob, http.StatusOK},
-		"the tool":                                {entry(``), bob, http.StatusOK},
-		"the tool at the server":                  {entry(`,"server":"mail"`), bob, http.StatusOK},
-		"the tool at another server":              {entry(`,"server":"calendar"`), bob, http.StatusForbidden},
-		"the arguments":                           {entry(`,"arguments":{"n":2,"to":"bob"}`), bob, http.StatusOK},
-		"the arguments in another spelling":       {entry(`,"arguments":{"n":2.0,"to":"b\u006fb"}`), bob, http.StatusOK},
-		"their digest":                            {entry(`,"args_digest":"` + digestOf(`{"n":2,"to":"bob"}`) + `"`), bob, http.StatusOK},
-		"both":                                    {entry(`,"arguments":{"n":2,"to":"bob"},"args_digest":"` + digestOf(`{"n":2,"to":"bob"}`) + `"`), bob, http.StatusOK},
-		"no arguments":                            {entry(`,"arguments":{}`), `{"method":"tools/call","params":{"name":"send_mail"}}`, http.StatusOK},
-		"one of several":                          {`[{"type":"payment"},{"type":"mcp_tool_call","tool":"list_mail"},{"type":"mcp_tool_call","tool":"send_mail"}]`, bob, http.StatusOK},
-		"another argument":                        {entry(`,"arguments":{"n":2,"to":"eve"}`), bob, http.StatusForbidden},
-		"one argument more":                       {entry(`,"arguments":{"to":"bob"}`), bob, http.StatusForbidden},
-		"another digest":                          {entry(`,"args_digest":"` + digestOf(`{"n":3,"to":"bob"}`) + `"`), bob, http.StatusForbidden},
-		"a number that only seems equal":          {entry(`,"arguments":{"n":9007199254740992}`), call("send_mail", `{"n":9007199254740993}`), http.StatusForbidden},
-		"a number of immense size":                {entry(`,"arguments":{"n":0}`), call("send_mail", `{"n":1e-999999999}`), http.StatusForbidden},
-		"a fraction that only seems equal":        {entry(`,"arguments":{"n":0.1}`), call("send_mail", `{"n":0.10000000000000000001}`), http.StatusForbidden},
-		"a digest that only seems equal":          {entry(`,"args_digest":"` + digestOf(`{"n":9007199254740992}`) + `"`), call("send_mail", `{"n":[9007199254740993]}`), http.StatusForbidden},
-		"another tool":                            {`[{"type":"mcp_tool_call","tool":"list_mail"}]`, bob, http.StatusForbidden},
-		"a limit that is not known":               {entry(`,"until":"noon"`), bob, http.StatusForbidden},
-		"no tool in the entry":                    {`[{"type":"mcp_tool_call"}]`, bob, http.StatusForbidden},
-		"details of another kind":                 {`[{"type":"payment"}]`, bob, http.StatusForbidden},
-		"a list, by a token for a call":           {entry(``), list, http.StatusForbidden},
-		"a list, by a token for once":             {"", list, http.StatusOK},
-		"a batch":                                 {"", "[" + bob + "," + bob + "]", http.StatusBadRequest},
-		"a batch, by session":                     {"-", "[" + list + "]", http.StatusBadRequest},
-		"the method twice":                        {"", `{"method":"tools/list","method":"tools/call","params":{"name":"purge"}}`, http.StatusBadRequest},
-		"the method twice, by session":            {"-", `{"method":"tools/list","method":"tools/call"}`, http.StatusBadRequest},
-		"the method in another case too":          {"-", `{"method":"tools/list","Method":"tools/call","params":{"name":"purge"}}`, http.StatusBadRequest},
-		"the name in another case too":            {"", `{"method":"tools/call","params":{"name":"send_mail","NAME":"purge"}}`, http.StatusBadRequest},
-		"the arguments in another case too":       {"", `{"method":"tools/call","params":{"name":"send_mail","Arguments":{}}}`, http.StatusBadRequest},
-		"no tool":                                 {"-", `{"method":"tools/call","params":{}}`, http.StatusBadRequest},
-		"no parameters":                           {"-", `{"method":"tools/call"}`, http.StatusBadRequest},
-		"no body":                                 {"-", ``, http.StatusBadRequest},
-		"a body that goes on behind the document": {"-", list + "x", http.StatusBadRequest},
+		"a list, by session":                         {"-", list, http.StatusOK},
+		"a harmless tool, by session":                {"-", call("list_mail", `{}`), http.StatusOK},
+		"an effect, by session":                      {"-", bob, http.StatusUnauthorized},
+		"a tool beyond the scope":                    {"-", call("purge", `{}`), http.StatusForbidden},
+		"a tool that is not there":                   {"-", call("delete_all", `{}`), http.StatusForbidden},
+		"scopes alone":                               {"", bob, http.StatusOK},
+		"the tool":                                   {entry(``), bob, http.StatusOK},
+		"the tool at the server":                     {entry(`,"server":"mail"`), bob, http.StatusOK},
+		"the tool at another server":                 {entry(`,"server":"calendar"`), bob, http.StatusForbidden},
+		"the arguments":                              {entry(`,"arguments":{"n":2,"to":"bob"}`), bob, http.StatusOK},
+		"the arguments in another spelling":          {entry(`,"arguments":{"n":2.0,"to":"b\u006fb"}`), bob, http.StatusOK},
+		"their digest":                               {entry(`,"args_digest":"` + digestOf(`{"n":2,"to":"bob"}`) + `"`), bob, http.StatusOK},
+		"both":                                       {entry(`,"arguments":{"n":2,"to":"bob"},"args_digest":"` + digestOf(`{"n":2,"to":"bob"}`) + `"`), bob, http.StatusOK},
+		"no arguments":                               {entry(`,"arguments":{}`), `{"method":"tools/call","params":{"name":"send_mail"}}`, http.StatusOK},
+		"one of several":                             {`[{"type":"payment"},{"type":"mcp_tool_call","tool":"list_mail"},{"type":"mcp_tool_call","tool":"send_mail"}]`, bob, http.StatusOK},
+		"another argument":                           {entry(`,"arguments":{"n":2,"to":"eve"}`), bob, http.StatusForbidden},
+		"one argument more":                          {entry(`,"arguments":{"to":"bob"}`), bob, http.StatusForbidden},
+		"another digest":                             {entry(`,"args_digest":"` + digestOf(`{"n":3,"to":"bob"}`) + `"`), bob, http.StatusForbidden},
+		"a number that only seems equal":             {entry(`,"arguments":{"n":9007199254740992}`), call("send_mail", `{"n":9007199254740993}`), http.StatusForbidden},
+		"a number of immense size":                   {entry(`,"arguments":{"n":0}`), call("send_mail", `{"n":1e-999999999}`), http.StatusForbidden},
+		"a fraction that only seems equal":           {entry(`,"arguments":{"n":0.1}`), call("send_mail", `{"n":0.10000000000000000001}`), http.StatusForbidden},
+		"a digest that only seems equal":             {entry(`,"args_digest":"` + digestOf(`{"n":9007199254740992}`) + `"`), call("send_mail", `{"n":[9007199254740993]}`), http.StatusForbidden},
+		"another tool":                               {`[{"type":"mcp_tool_call","tool":"list_mail"}]`, bob, http.StatusForbidden},
+		"a limit that is not known":                  {entry(`,"until":"noon"`), bob, http.StatusForbidden},
+		"no tool in the entry":                       {`[{"type":"mcp_tool_call"}]`, bob, http.StatusForbidden},
+		"details of another kind":                    {`[{"type":"payment"}]`, bob, http.StatusForbidden},
+		"a list of resources, by a token for a call": {entry(``), message("resources/list"), free},
+		"a resource, by session":                     {"-", message("resources/read"), http.StatusOK},
+		"a resource, by a token for a call":          {entry(``), message("resources/read"), http.StatusForbidden},
+		"a resource, by a token for once":            {"", message("resources/read"), http.StatusOK},
+		"a prompt, by a token for a call":            {entry(``), message("prompts/get"), http.StatusForbidden},
+		"a method that only begins like a free one":  {entry(``), message("tools/list/all"), http.StatusForbidden},
+		"a method in another case":                   {entry(``), message("Initialize"), http.StatusForbidden},
+		"no method, and no answer":                   {entry(``), `{"jsonrpc":"2.0","id":1}`, http.StatusForbidden},
+		"a batch":                                    {"", "[" + bob + "," + bob + "]", http.StatusBadRequest},
+		"a batch, by session":                        {"-", "[" + list + "]", http.StatusBadRequest},
+		"the method twice":                           {"", `{"method":"tools/list","method":"tools/call","params":{"name":"purge"}}`, http.StatusBadRequest},
+		"the method twice, by session":               {"-", `{"method":"tools/list","method":"tools/call"}`, http.StatusBadRequest},
+		"the method in another case too":             {"-", `{"method":"tools/list","Method":"tools/call","params":{"name":"purge"}}`, http.StatusBadRequest},
+		"the name in another case too":               {"", `{"method":"tools/call","params":{"name":"send_mail","NAME":"purge"}}`, http.StatusBadRequest},
+		"the arguments in another case too":          {"", `{"method":"tools/call","params":{"name":"send_mail","Arguments":{}}}`, http.StatusBadRequest},
+		"no tool":                                    {"-", `{"method":"tools/call","params":{}}`, http.StatusBadRequest},
+		"no parameters":                              {"-", `{"method":"tools/call"}`, http.StatusBadRequest},
+		"no body":                                    {"-", ``, http.StatusBadRequest},
+		"a body that goes on behind the document":    {"-", list + "x", http.StatusBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			compact := is.token()
@@ -96,12 +109,16 @@ func TestMCP(t *testing.T) {
 			if len(c.details) > 1 {
 				compact = is.token(once, details(c.details))
 			}
+			want, costs := c.status, c.status == http.StatusOK && c.details != "-"
+			if c.status == free {
+				want = http.StatusOK
+			}
 			calls := is.calls.Load()
 			w := do(handler, request("POST", "/mail", c.body, compact))
-			if w.Code != c.status {
-				t.Fatalf("status %d, want %d: %s", w.Code, c.status, w.Body)
+			if w.Code != want {
+				t.Fatalf("status %d, want %d: %s", w.Code, want, w.Body)
 			}
-			if burnt := is.calls.Load() > calls; burnt != (c.details != "-" && c.status == http.StatusOK) {
+			if burnt := is.calls.Load() > calls; burnt != costs {
 				t.Errorf("redeemed: %v", burnt)
 			}
 		})
@@ -115,6 +132,117 @@ func TestMCP(t *testing.T) {
 	w := do(handler, request("POST", "/mail", call("purge", "{}"), is.token()))
 	if !strings.Contains(challenge(w), `scope="mail.read mail.admin"`) {
 		t.Errorf("the challenge names not all scopes at once: %q", challenge(w))
+	}
+}
+
+// A client of any version of the protocol gets to its one call: what comes before and after it costs nothing, whatever the token is for, and as often as
+// it likes. MC-40.
+func TestMCPFree(t *testing.T) {
+	t.Parallel()
+	is := newIssuer(t)
+	key := testKey(t)
+	var fails error
+	handler := is.guard(func(c *resource.Config) { c.Results = results(t, 10, time.Now) }).Require(mcp.Rule())(http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			if c := resource.CallerFrom(r.Context()); c.Free {
+				fails = c.Redeem(r.Context())
+			}
+			w.WriteHeader(http.StatusOK)
+		}))
+	for name, send := range map[string]func(method, body string) int{
+		"by a token for the call": func() func(method, body string) int {
+			compact := is.token(once, details(entry(`,"arguments":{"to":"bob"}`)))
+			return func(method, body string) int { return do(handler, request(method, "/mail", body, compact)).Code }
+		}(),
+		"by one for a scope": func() func(method, body string) int {
+			compact := is.token(once)
+			return func(method, body string) int { return do(handler, request(method, "/mail", body, compact)).Code }
+		}(),
+		"by one that is bound, whose answers are kept": func() func(method, body string) int {
+			compact := is.token(once, bound(key), details(entry(``)))
+			return func(method, body string) int {
+				return do(handler, prove(t, request(method, "/mail", body, ""), key, compact)).Code
+			}
+		}(),
+	} {
+		around := func() {
+			t.Helper()
+			for _, body := range []string{
+				message("initialize"), message("server/discover"), message("notifications/initialized"), message("ping"), message("tools/list"),
+				message("prompts/list"), message("resources/list"), message("resources/templates/list"), message("notifications/cancelled"),
+				`{"jsonrpc":"2.0","id":7,"result":{}}`, `{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no"}}`,
+			} {
+				if status := send("POST", body); status != http.StatusOK {
+					t.Errorf("%s: %s: %d", name, body, status)
+				}
+			}
+			for _, method := range []string{"GET", "DELETE"} {
+				if status := send(method, ""); status != http.StatusOK {
+					t.Errorf("%s: %s: %d", name, method, status)
+				}
+			}
+		}
+		before := is.calls.Load()
+		fails = nil
+		around()
+		if n := is.calls.Load() - before; n != 0 {
+			t.Errorf("%s: %d redemptions before the call", name, n)
+		}
+		if fails == nil {
+			t.Errorf("%s: something was redeemed for a request that costs nothing", name)
+		}
+		if status := send("POST", call("send_mail", `{"to":"bob"}`)); status != http.StatusOK {
+			t.Errorf("%s: the call: %d", name, status)
+		}
+		around()
+		if n := is.calls.Load() - before; n != 1 {
+			t.Errorf("%s: %d redemptions", name, n)
+		}
+	}
+	nobody := do(handler, request("POST", "/mail", message("initialize"), ""))
+	if nobody.Code != http.StatusUnauthorized {
+		t.Errorf("without a token: %d", nobody.Code)
+	}
+	foreign := do(handler, request("POST", "/mail", message("initialize"), is.token(once, func(c *token.Claims) { c.Scope = "calendar" })))
+	if foreign.Code != http.StatusForbidden {
+		t.Errorf("without the scope: %d", foreign.Code)
+	}
+}
+
+// No redemption tells that a token was stopped which pays for nothing: whoever follows stops refuses it by itself.
+func TestMCPFreeOfAStoppedToken(t *testing.T) {
+	t.Parallel()
+	is := newIssuer(t)
+	g := is.guard(followed)
+	handler := g.Require(mcp.Rule())(new(effects))
+	of := func(user string, more ...func(*token.Claims)) string {
+		return is.token(append(more, func(c *token.Claims) { c.Subject = user })...)
+	}
+	look := func(compact string) int {
+		return do(handler, request("POST", "/mail", message("tools/list"), compact)).Code
+	}
+	until := func(compact string, status int) {
+		t.Helper()
+		for late := time.Now().Add(10 * time.Second); look(compact) != status; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(late) {
+				t.Fatalf("the answer stays %d, want %d", look(compact), status)
+			}
+		}
+	}
+	if status := look(of("alice", once)); status != http.StatusServiceUnavailable {
+		t.Errorf("while nothing is heard: %d", status)
+	}
+	is.stream.tell(alive)
+	follow(t, g)
+	until(of("alice", once), http.StatusOK)
+	alice, bob := of("alice", once), of("bob", once)
+	is.stream.tell(stopEvent(is.set(object{"user": is.who("alice")}, nil)) + alive)
+	until(alice, http.StatusUnauthorized)
+	if status := look(bob); status != http.StatusOK {
+		t.Errorf("of somebody else: %d", status)
+	}
+	if w := do(handler, request("POST", "/mail", call("send_mail", "{}"), alice)); w.Code != http.StatusOK || is.calls.Load() != 1 {
+		t.Errorf("a call is asked about: %d, %d redemptions", w.Code, is.calls.Load())
 	}
 }
 

@@ -29,13 +29,16 @@ const (
 
 // Redeem claims the transaction of a one-transaction token: the last thing before the effect. For one token it succeeds for one request alone, over
 // all replicas; called again for the same request it succeeds again. For a session token there is nothing to do. After an error the effect must
-// not happen; [Guard.Refuse] answers it.
+// not happen; [Guard.Refuse] answers it. For a request that is Free there is no effect to pay for, and it fails.
 //
 // A lost answer is asked for again, with the same redemption_id, for Config.Patience at most. It goes on when the caller
 // goes away: a claim that was sent is either known to be refused or paid for.
 func (c *Caller) Redeem(ctx context.Context) error {
 	if !c.OneTransaction {
 		return nil
+	}
+	if c.Free {
+		return errFree
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,6 +92,9 @@ func (g *Guard) redeem(ctx context.Context, c *Caller) (string, error) {
 		}
 	}
 }
+
+// errFree is a fault of the program: it has an effect in mind where the rule says that there is none.
+var errFree = errors.New("resource guard: nothing can be redeemed for a request that costs nothing")
 
 // errOurs: the authorization server does not accept this resource server itself, which no repeat would change.
 var errOurs = errors.New("this resource server was refused")

@@ -41,6 +41,9 @@ type Rule struct {
 	// Digest gives what is hashed as the request; nil: method, path, query and body, JSON in its canonical form. What may differ when
 	// an agent repeats a request, such as a JSON-RPC id, must not be in it.
 	Digest func(r *http.Request) ([]byte, error)
+
+	// free lets a one-transaction token through without using it up, as if it were a session token: for what has no effect.
+	free bool
 }
 
 // Detail is one member of authorization_details, RFC 9396 section 2.
@@ -86,6 +89,7 @@ func (r Rule) and(more Rule) Rule {
 	}
 	out.OneTransaction = r.OneTransaction || more.OneTransaction
 	out.Late = r.Late || more.Late
+	out.free = more.free
 	out.Arrays = r.Arrays || more.Arrays
 	if r.MaxAge == 0 || more.MaxAge > 0 && more.MaxAge < r.MaxAge {
 		out.MaxAge = more.MaxAge
@@ -173,6 +177,7 @@ func (c *Caller) refine(r *http.Request) error {
 		}
 		c.rule = c.rule.and(more)
 	}
+	c.Free = c.rule.free
 	return nil
 }
 
@@ -235,6 +240,9 @@ func (g *Guard) allowMode(r *http.Request, c *Caller) error {
 			return invalidToken("this request needs a one-transaction token", nil)
 		}
 		return nil
+	}
+	if c.Free && c.stopped != nil {
+		return c.stopped // no redemption will tell
 	}
 	switch {
 	case r.Method == http.MethodHead || r.Method == http.MethodOptions:
