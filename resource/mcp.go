@@ -28,7 +28,7 @@ const MCPToolCall = "mcp_tool_call"
 // used up. Everything else that is no call, such as to read a resource or to get a prompt, goes by session token, or costs a one-transaction token
 // that has no mcp_tool_call details.
 type MCP struct {
-	// Scopes are needed for every request.
+	// Scopes are needed for every request, but for calls of a tool that is Detailed and for what is free, where mcp_tool_call details do instead.
 	Scopes []string
 	// Tools are those that may be called; a call of any other is refused.
 	Tools map[string]Tool
@@ -40,12 +40,15 @@ type MCP struct {
 type Tool struct {
 	Scopes         []string // besides MCP.Scopes
 	OneTransaction bool     // a session token is not enough
-	Late           bool     // the tool may answer without an effect and calls [Caller.Redeem] itself
+	// Detailed is for what a user allows call by call: the token's mcp_tool_call details must cover the call, and stand in for MCP.Scopes.
+	// Without it a token that has no details is good for every call within its scopes.
+	Detailed bool
+	Late     bool // the tool may answer without an effect and calls [Caller.Redeem] itself
 }
 
 // Rule is for [Guard.Require].
 func (m MCP) Rule() Rule {
-	return Rule{Scopes: m.Scopes, Refine: m.refine}
+	return Rule{Scopes: m.Scopes, Refine: m.refine, instead: MCPToolCall}
 }
 
 // call is what a request asks.
@@ -81,15 +84,27 @@ func (m MCP) refine(r *http.Request) (Rule, error) {
 	if !ok {
 		return Rule{}, NoDetail("there is no such tool for a token")
 	}
-	return Rule{
+	rule := Rule{
 		Scopes: tool.Scopes, OneTransaction: tool.OneTransaction, Late: tool.Late,
 		Details: func(_ *http.Request, granted []Detail) error { return m.within(c, granted) },
 		Digest:  func(*http.Request) ([]byte, error) { return c.digest() },
-	}, nil
+	}
+	if tool.Detailed {
+		rule.instead, rule.always, rule.Check = MCPToolCall, tool.Scopes, detailed
+	}
+	return rule, nil
+}
+
+// detailed refuses a token that has no details for calls. Those that it has were held against this one before.
+func detailed(_ *http.Request, c *Caller) error {
+	if !c.has(MCPToolCall) {
+		return NoDetail("the call needs a token that names it in mcp_tool_call details")
+	}
+	return nil
 }
 
 // free is for requests that cost nothing.
-func free() Rule { return Rule{free: true, Details: AnyDetails} }
+func free() Rule { return Rule{free: true, instead: MCPToolCall, Details: AnyDetails} }
 
 // free says whether a message asks for no more than what there is, of a server of any version of the protocol.
 func (c call) free() bool {
@@ -106,7 +121,7 @@ func (c call) free() bool {
 // noCall is for requests that call no tool: what was granted for one call is not for them.
 func noCall() Rule {
 	return Rule{Details: AnyDetails, Check: func(_ *http.Request, c *Caller) error {
-		if c.OneTransaction && slices.ContainsFunc(c.Details, func(d Detail) bool { return d.Type == MCPToolCall }) {
+		if c.OneTransaction && c.has(MCPToolCall) {
 			return NoDetail("the token is for the call of a tool")
 		}
 		return nil

@@ -20,6 +20,8 @@ var mcp = resource.MCP{
 		"send_mail": {Scopes: []string{"mail.send"}, OneTransaction: true},
 		"list_mail": {},
 		"purge":     {Scopes: []string{"mail.admin"}},
+		"file_mail": {OneTransaction: true, Detailed: true},
+		"sign_mail": {Scopes: []string{"mail.send"}, OneTransaction: true, Detailed: true},
 	},
 	Server: "mail",
 }
@@ -132,6 +134,56 @@ func TestMCP(t *testing.T) {
 	w := do(handler, request("POST", "/mail", call("purge", "{}"), is.token()))
 	if !strings.Contains(challenge(w), `scope="mail.read mail.admin"`) {
 		t.Errorf("the challenge names not all scopes at once: %q", challenge(w))
+	}
+}
+
+// Where a call must be named by its token, details stand in for the scopes of the endpoint, and scopes do not stand in for details.
+func TestMCPDetailed(t *testing.T) {
+	t.Parallel()
+	is := newIssuer(t)
+	handler := is.guard().Require(mcp.Rule())(new(effects))
+	of := func(tool string) string {
+		return `[{"type":"mcp_tool_call","tool":"` + tool + `","arguments":{"n":1}}]`
+	}
+	for name, c := range map[string]struct {
+		scope   string
+		details string
+		session bool
+		body    string
+		status  int
+	}{
+		"named, without any scope":                      {"", of("file_mail"), false, call("file_mail", `{"n":1}`), http.StatusOK},
+		"named, with the scope":                         {"mail.read", of("file_mail"), false, call("file_mail", `{"n":1}`), http.StatusOK},
+		"other arguments":                               {"mail.read mail.send", of("file_mail"), false, call("file_mail", `{"n":2}`), http.StatusForbidden},
+		"another tool of the kind":                      {"mail.read mail.send", of("file_mail"), false, call("sign_mail", `{"n":1}`), http.StatusForbidden},
+		"by all scopes and no details":                  {"mail.read mail.send mail.admin", "", false, call("file_mail", `{"n":1}`), http.StatusForbidden},
+		"by details of another kind":                    {"mail.read mail.send", `[{"type":"payment"}]`, false, call("file_mail", `{"n":1}`), http.StatusForbidden},
+		"a scope of the tool's own is needed":           {"", of("sign_mail"), false, call("sign_mail", `{"n":1}`), http.StatusForbidden},
+		"a scope of the tool's own, and nothing else":   {"mail.send", of("sign_mail"), false, call("sign_mail", `{"n":1}`), http.StatusOK},
+		"named, but by session":                         {"mail.read", of("file_mail"), true, call("file_mail", `{"n":1}`), http.StatusUnauthorized},
+		"a tool that goes by scope, named, without one": {"", of("list_mail"), false, call("list_mail", `{"n":1}`), http.StatusForbidden},
+		"a look, without any scope":                     {"", of("file_mail"), false, message("tools/list"), free},
+		"a look by session, without any scope":          {"", of("file_mail"), true, message("tools/list"), free},
+		"a look, without scope and details of calls":    {"", `[{"type":"payment"}]`, false, message("tools/list"), http.StatusForbidden},
+		"a resource by session, without the scope":      {"", of("file_mail"), true, message("resources/read"), http.StatusForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changes := []func(*token.Claims){func(tc *token.Claims) { tc.Scope = c.scope }}
+			if c.details != "" {
+				changes = append(changes, details(c.details))
+			}
+			if !c.session {
+				changes = append(changes, once)
+			}
+			calls := is.calls.Load()
+			w := do(handler, request("POST", "/mail", c.body, is.token(changes...)))
+			if want := max(c.status, http.StatusOK); w.Code != want {
+				t.Fatalf("status %d, want %d: %s", w.Code, want, w.Body)
+			}
+			if burnt := is.calls.Load() > calls; burnt != (c.status == http.StatusOK) {
+				t.Errorf("redeemed: %v", burnt)
+			}
+		})
 	}
 }
 

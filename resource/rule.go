@@ -44,6 +44,9 @@ type Rule struct {
 
 	// free lets a one-transaction token through without using it up, as if it were a session token: for what has no effect.
 	free bool
+	// instead is a type of authorization_details that stand in for Scopes, but for those that are needed always.
+	instead string
+	always  []string
 }
 
 // Detail is one member of authorization_details, RFC 9396 section 2.
@@ -89,7 +92,7 @@ func (r Rule) and(more Rule) Rule {
 	}
 	out.OneTransaction = r.OneTransaction || more.OneTransaction
 	out.Late = r.Late || more.Late
-	out.free = more.free
+	out.free, out.instead, out.always = more.free, more.instead, more.always
 	out.Arrays = r.Arrays || more.Arrays
 	if r.MaxAge == 0 || more.MaxAge > 0 && more.MaxAge < r.MaxAge {
 		out.MaxAge = more.MaxAge
@@ -188,7 +191,20 @@ func (g *Guard) allowWho(c *Caller) error {
 			return refused(err, WrongActor("whoever acts is not let in here"))
 		}
 	}
-	return g.allowScopes(c.rule.Scopes, c)
+	return g.allowScopes(c.needs(), c)
+}
+
+// needs are the scopes that a request needs with this token.
+func (c *Caller) needs() []string {
+	if c.rule.instead != "" && c.has(c.rule.instead) {
+		return c.rule.always
+	}
+	return c.rule.Scopes
+}
+
+// has says whether there are authorization_details of a type.
+func (c *Caller) has(kind string) bool {
+	return slices.ContainsFunc(c.Details, func(d Detail) bool { return d.Type == kind })
 }
 
 // allowScopes wants every scope, itself or within a broader one.
