@@ -36,6 +36,8 @@ type Feed struct {
 	closed chan struct{}
 	close  sync.Once
 
+	reached mark // before where tokens were looked for last
+
 	mu        sync.Mutex
 	followers int
 	seen      *view         // nil: nobody has looked yet
@@ -56,6 +58,7 @@ const (
 	lookTime  = 2 * time.Second
 	staleTime = time.Second // after which what was seen is no news any more
 	pageSize  = 500
+	atOnce    = 50     // stops that one News has; of each it must be found out whom it concerns
 	keepMost  = 10_000 // stops
 )
 
@@ -316,16 +319,22 @@ func (w *Follower) from(ctx context.Context, v *view, waited bool) (news News, a
 func (w *Follower) unseen(ctx context.Context, v *view) (stops []*Stop, whole bool, err error) {
 	if w.at >= v.from {
 		for _, s := range v.stops {
-			if s.event.Seq > w.at {
-				stops = append(stops, s)
+			if s.event.Seq <= w.at {
+				continue
 			}
+			if len(stops) == atOnce {
+				last := stops[atOnce-1].event
+				w.at, w.hash = last.Seq, last.Hash
+				return stops, false, nil
+			}
+			stops = append(stops, s)
 		}
 		if v.end > w.at || w.hash == "" {
 			w.at, w.hash = max(w.at, v.end), v.hash
 		}
 		return stops, true, nil
 	}
-	events, err := w.feed.cfg.Ledger.Stops(ctx, w.at, pageSize)
+	events, err := w.feed.cfg.Ledger.Stops(ctx, w.at, atOnce)
 	if err != nil {
 		return nil, false, err
 	}
@@ -333,7 +342,7 @@ func (w *Follower) unseen(ctx context.Context, v *view) (stops []*Stop, whole bo
 		stops = append(stops, &Stop{event: e})
 		w.at, w.hash = e.Seq, e.Hash
 	}
-	if len(events) == pageSize {
+	if len(events) == atOnce {
 		return stops, false, nil
 	}
 	if v.end > w.at {

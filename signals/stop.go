@@ -108,7 +108,7 @@ const personalPages = 5 // of 1000 events, which are looked through for where a 
 
 // personal is where tokens of a user were issued since a time.
 func (f *Feed) personal(ctx context.Context, user string, since time.Time) (reach, error) {
-	after, err := f.cfg.Ledger.Before(ctx, since)
+	after, err := f.before(ctx, since)
 	if err != nil {
 		return reach{}, err
 	}
@@ -129,6 +129,28 @@ func (f *Feed) personal(ctx context.Context, user string, since time.Time) (reac
 		}
 	}
 	return reach{all: true}, nil
+}
+
+// mark is a place in the ledger before everything that happened at a time or later.
+type mark struct {
+	mu  sync.Mutex
+	at  time.Time
+	seq uint64
+}
+
+// before is such a place, up to a minute too far back: many stops are looked at one after the other, and the place is looked for once.
+func (f *Feed) before(ctx context.Context, at time.Time) (uint64, error) {
+	at = at.Truncate(time.Minute)
+	f.reached.mu.Lock()
+	defer f.reached.mu.Unlock()
+	if f.reached.at.Equal(at) {
+		return f.reached.seq, nil
+	}
+	seq, err := f.cfg.Ledger.Before(ctx, at)
+	if err == nil {
+		f.reached.at, f.reached.seq = at, seq
+	}
+	return seq, err
 }
 
 // Token is the security event token by which a resource is told of a stop: a CAEP session-revoked, whose subject says which tokens
