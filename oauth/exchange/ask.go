@@ -31,7 +31,7 @@ func (x *Exchange) parse(r Request, event *audit.Event) (ask, error) {
 	}
 	scopes, ok := oauth.ParseScope(r.Scope)
 	if !ok {
-		return a, oauth.Refuse(oauth.InvalidScope, oauth.ReasonScopeMalformed, "scope is not a list of scope tokens with one space between them")
+		return a, errScope()
 	}
 	a.scopes = scopes
 	if r.Details == "" {
@@ -70,6 +70,10 @@ func checkTypes(r Request) error {
 	default:
 		return nil
 	}
+}
+
+func errScope() error {
+	return oauth.Refuse(oauth.InvalidScope, oauth.ReasonScopeMalformed, "scope is not a list of scope tokens with one space between them")
 }
 
 // errSubject is the one answer to everything that is wrong with a subject token, so that nobody learns what.

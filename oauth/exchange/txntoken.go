@@ -1,8 +1,11 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"obolus/agents"
@@ -36,9 +39,14 @@ type txnClaims struct {
 }
 
 // redeemAs carries out the exchange of a one-transaction token for a transaction token. The Idempotency-Key is the
-// redemption_id: a repeat gets the same token. A DPoP proof binds it to the key of the resource server, of the first that is sent.
+// redemption_id: a repeat gets the same token. The scope that is asked for is a part of what is repeated, and all that is given. A DPoP proof binds it to the key of the resource server, of the first that is sent.
 func (x *Exchange) redeemAs(ctx context.Context, who agents.Presented, r Request) (oauth.TokenAnswer, error) {
+	scopes, ok := oauth.ParseScope(r.Scope)
 	err := x.checkTxn(r)
+	if err == nil && !ok {
+		err = errScope()
+	}
+	r.Scope = strings.Join(scopes, " ")
 	if err == nil {
 		err = x.spendProof(ctx, who, r.Proof)
 	}
@@ -55,8 +63,11 @@ func (x *Exchange) redeemAs(ctx context.Context, who agents.Presented, r Request
 		return oauth.TokenAnswer{}, err
 	}
 	done, err := x.cfg.Transactions.Redeem(ctx, transaction.Redemption{
-		Server: who, Token: r.SubjectToken, ID: r.IdempotencyKey, Remote: r.Remote,
+		Server: who, Token: r.SubjectToken, ID: r.IdempotencyKey, Hash: r.Scope, Remote: r.Remote,
 		Also: func(c token.Claims, at time.Time) (string, error) {
+			if err := purpose(&c, r.Scope); err != nil {
+				return "", err
+			}
 			claims := x.txnClaims(who.ClientID(), c, at)
 			if r.Proof != nil {
 				claims.Confirm = &token.Confirmation{JKT: r.Proof.JKT}
@@ -77,8 +88,18 @@ func (x *Exchange) redeemAs(ctx context.Context, who agents.Presented, r Request
 	left := done.At.Add(x.cfg.Settings.Lifetime).Sub(x.cfg.Now())
 	return oauth.TokenAnswer{
 		AccessToken: done.Also, IssuedTokenType: oauth.TypeTxnToken, TokenType: oauth.NotApplicable,
-		ExpiresIn: max(int64(left/time.Second), 0), Scope: done.Claims.Scope, Txn: done.Txn,
+		ExpiresIn: max(int64(left/time.Second), 0), Scope: cmp.Or(r.Scope, done.Claims.Scope), Txn: done.Txn,
 	}, nil
+}
+
+// purpose narrows the claims to the scope that is asked for: section 11.1. Without one they stay as they are.
+func purpose(c *token.Claims, scope string) error {
+	have := c.Scopes()
+	if slices.ContainsFunc(strings.Fields(scope), func(s string) bool { return !slices.Contains(have, s) }) {
+		return oauth.Refuse(oauth.InvalidScope, oauth.ReasonSubjectScope, "a scope is not in the subject token")
+	}
+	c.Scope = cmp.Or(scope, c.Scope)
+	return nil
 }
 
 // spendProof makes a proof worthless for a second request. One beside a credential that could be shown again was spent with it.
@@ -106,6 +127,8 @@ func (x *Exchange) checkTxn(r Request) error {
 		return oauth.Refuse(oauth.InvalidRequest, oauth.ReasonMissing, "subject_token is a one-transaction access token")
 	case r.ActorToken != "" || r.ActorTokenType != "":
 		return oauth.Refuse(oauth.InvalidRequest, oauth.ReasonMalformed, "an actor_token has no part in a redemption")
+	case r.Details != "":
+		return oauth.Refuse(oauth.InvalidAuthorizationDetails, oauth.ReasonMalformed, "those of the subject token go along; others cannot be asked for")
 	case len(r.Resources) > 0 || len(r.Audiences) != 1 || r.Audiences[0] != domain:
 		return oauth.Refuse(oauth.InvalidTarget, oauth.ReasonTarget, "audience is the trust domain of this server")
 	default:
@@ -130,7 +153,7 @@ func (x *Exchange) txnClaims(server string, c token.Claims, at time.Time) txnCla
 func asExchange(err error) error {
 	refusal := *oauth.AsError(err)
 	switch refusal.Code {
-	case oauth.InvalidClient, oauth.TemporarilyUnavailable, oauth.ServerError:
+	case oauth.InvalidClient, oauth.InvalidScope, oauth.TemporarilyUnavailable, oauth.ServerError:
 	default:
 		refusal.Code = oauth.InvalidRequest
 	}

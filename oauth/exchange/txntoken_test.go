@@ -76,6 +76,48 @@ func TestARedemptionByExchange(t *testing.T) {
 	}
 }
 
+// TT-06: what is asked for by name is at most what the token is good for, and all that is given. Asking for more burns nothing.
+func TestARedemptionByExchangeForLess(t *testing.T) {
+	t.Parallel()
+	n, _ := newDomain(t)
+	n.Consent("alice", "agent-a", "mail", consent.Decision{Scopes: []string{"mail.read", "mail.send"}})
+	both, err := n.Exchange.Do(t.Context(), n.Assertion("agent-a", n.key), n.request("", "mail.read mail.send"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(key, scope, details string) (oauth.TokenAnswer, error) {
+		return n.redeemAs("mail-server", both.AccessToken, key, func(r *exchange.Request) { r.Scope, r.Details = scope, details })
+	}
+	for _, c := range []struct {
+		name, scope, details string
+		code                 oauth.Code
+	}{
+		{"wider", "mail.read mail.delete", "", oauth.InvalidScope},
+		{"in another case", "Mail.read", "", oauth.InvalidScope},
+		{"one that it has not beside one that it has, twice", "mail.read mail.read files.read", "", oauth.InvalidScope},
+		{"malformed", "mail.read  mail.send", "", oauth.InvalidScope},
+		{"details", "mail.read", `[{"type":"mcp_tool_call","tool":"x"}]`, oauth.InvalidAuthorizationDetails},
+	} {
+		_, err := ask("r-1", c.scope, c.details)
+		if err == nil {
+			t.Fatalf("%s: it was given", c.name)
+		}
+		wantCode(t, err, c.code, 400)
+	}
+	first, err := ask("r-1", "mail.read", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, payload := decode(t, first.AccessToken); first.Scope != "mail.read" || payload["scope"] != "mail.read" {
+		t.Errorf("%q and %v", first.Scope, payload["scope"])
+	}
+	if again, err := ask("r-1", "mail.read mail.read", ""); err != nil || again.AccessToken != first.AccessToken || again.Scope != first.Scope {
+		t.Errorf("the same again: %+v, %v", again, err)
+	}
+	_, err = ask("r-1", "mail.send", "")
+	wantCode(t, err, oauth.InvalidRequest, 400)
+}
+
 // DP-24: what was asked for with a proof is bound to its key, and the proof is spent.
 func TestARedemptionByExchangeIsBound(t *testing.T) {
 	t.Parallel()
