@@ -30,7 +30,9 @@ func newAsker(t *testing.T) *asker {
 	return a
 }
 
-func (a *asker) allow(d consent.Decision) consent.Grant { return a.Consent("alice", "agent-a", "mail", d) }
+func (a *asker) allow(d consent.Decision) consent.Grant {
+	return a.Consent("alice", "agent-a", "mail", d)
+}
 
 func (a *asker) withdraw(g consent.Grant) {
 	a.t.Helper()

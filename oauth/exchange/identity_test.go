@@ -40,6 +40,8 @@ func TestWhatATokenIsBoundTo(t *testing.T) {
 		{name: "continued over another certificate", subject: held{X5T: "c1"}, cert: "c2", code: oauth.InvalidRequest},
 		{name: "continued over none", subject: held{X5T: "c1"}, code: oauth.InvalidRequest},
 		{name: "continued by a proof alone", subject: held{X5T: "c1"}, proof: "k1", code: oauth.InvalidRequest},
+		{name: "bound to a key, continued with its proof", subject: held{JKT: "k1"}, cert: "c1", proof: "k1", want: held{JKT: "k1"}},
+		{name: "registered for DPoP, with a proof", agent: func(a *agents.Agent) { a.DPoP = true }, proof: "k1", want: held{JKT: "k1"}},
 		{name: "bound to a key, continued over a certificate", subject: held{JKT: "k1"}, cert: "c1", code: oauth.InvalidDPoPProof},
 		{name: "bound to both, continued", subject: held{JKT: "k1", X5T: "c1"}, cert: "c1", proof: "k1", want: held{JKT: "k1", X5T: "c1"}},
 		{name: "bound to both, the certificate is missing", subject: held{JKT: "k1", X5T: "c1"}, proof: "k1", code: oauth.InvalidRequest},
@@ -124,15 +126,19 @@ func TestAPairMayTurnOnce(t *testing.T) {
 		to   map[string][]string // delegates_to
 		hops string
 		want oauth.Reason // of the last hop; empty: it is allowed
+		// serves is an agent that serves the resource, so that it is the next hop of everybody; empty: none does.
+		serves string
 	}{
-		{"there and back", map[string][]string{"a": {"b"}, "b": {"a"}}, "aba", ""},
-		{"there and back and there", map[string][]string{"a": {"b"}, "b": {"a"}}, "abab", oauth.ReasonChainCycle},
-		{"back without leave of the one", map[string][]string{"a": {"b"}}, "aba", oauth.ReasonChainSplice},
-		{"back without leave of the other", map[string][]string{"b": {"a"}, "c": {"b"}}, "cba", ""},
-		{"around", map[string][]string{"a": {"b", "c"}, "b": {"c", "a"}, "c": {"a", "b"}}, "abca", oauth.ReasonChainCycle},
-		{"there and back further down", map[string][]string{"c": {"a"}, "a": {"b"}, "b": {"a"}}, "caba", ""},
-		{"a third one after a turn", map[string][]string{"a": {"b", "c"}, "b": {"a"}}, "abac", ""},
-		{"one that was there before the turn", map[string][]string{"c": {"a"}, "a": {"b", "c"}, "b": {"a"}}, "cabac", oauth.ReasonChainCycle},
+		{name: "there and back", to: map[string][]string{"a": {"b"}, "b": {"a"}}, hops: "aba"},
+		{name: "there without leave, back with it", to: map[string][]string{"b": {"a"}}, serves: "b", hops: "aba", want: oauth.ReasonChainCycle},
+		{name: "there with leave, back without it", to: map[string][]string{"a": {"b"}}, serves: "a", hops: "aba", want: oauth.ReasonChainCycle},
+		{name: "there and back and there", to: map[string][]string{"a": {"b"}, "b": {"a"}}, hops: "abab", want: oauth.ReasonChainCycle},
+		{name: "back without leave of the one", to: map[string][]string{"a": {"b"}}, hops: "aba", want: oauth.ReasonChainSplice},
+		{name: "back without leave of the other", to: map[string][]string{"b": {"a"}, "c": {"b"}}, hops: "cba"},
+		{name: "around", to: map[string][]string{"a": {"b", "c"}, "b": {"c", "a"}, "c": {"a", "b"}}, hops: "abca", want: oauth.ReasonChainCycle},
+		{name: "there and back further down", to: map[string][]string{"c": {"a"}, "a": {"b"}, "b": {"a"}}, hops: "caba"},
+		{name: "a third one after a turn", to: map[string][]string{"a": {"b", "c"}, "b": {"a"}}, hops: "abac"},
+		{name: "one that was there before the turn", to: map[string][]string{"c": {"a"}, "a": {"b", "c"}, "b": {"a"}}, hops: "cabac", want: oauth.ReasonChainCycle},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -140,6 +146,9 @@ func TestAPairMayTurnOnce(t *testing.T) {
 			w.Settings.MaxDepth = 6
 			w.Start()
 			w.Populate()
+			if c.serves != "" {
+				changeResource(t, w, "files", func(r *agents.Resource) { r.Servers = append(r.Servers, c.serves) })
+			}
 			keys := map[string]*token.SigningKey{}
 			for _, id := range []string{"a", "b", "c"} {
 				keys[id] = w.Agent(id, func(a *agents.Agent) { a.DelegatesTo = c.to[id] })
