@@ -214,9 +214,6 @@ func (b *Book) Hold(ctx context.Context, user string, at time.Time) error {
 func (b *Book) add(ctx context.Context, g Grant) error {
 	since := b.cfg.Mirror.Epoch()
 	out, err := b.change(ctx, Key(g.User, g.Agent, g.Target), func(bundle *Bundle) error {
-		if bundle.find(g.ID) >= 0 {
-			return nil // an interrupted decision is being finished
-		}
 		bundle.Grants = append(bundle.Grants, Drawn{Grant: g})
 		if len(bundle.Grants) > maxGrants {
 			bundle.drop(b.cfg.Now())
