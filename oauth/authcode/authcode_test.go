@@ -17,6 +17,7 @@ import (
 	"obolus/internal/world"
 	"obolus/oauth"
 	"obolus/oauth/authcode"
+	"obolus/store"
 	"obolus/transaction"
 )
 
@@ -150,6 +151,10 @@ func TestDecisionsThatAreNotTaken(t *testing.T) {
 		{"nothing", nil, func(_ *flow, d *authcode.Decision) { d.Scopes, d.Details = nil, nil }, authcode.ErrWider},
 		{"nobody", nil, func(_ *flow, d *authcode.Decision) { d.User = "" }, authcode.ErrSignIn},
 		{
+			"a moment ago, and that is too long for max_age=0", func(r *authcode.Request) { r.MaxAge = 0 },
+			func(f *flow, d *authcode.Decision) { d.AuthTime = f.Now().Add(-time.Second) }, authcode.ErrSignIn,
+		},
+		{
 			"older than max_age", func(r *authcode.Request) { r.MaxAge = 60 },
 			func(f *flow, d *authcode.Decision) { d.AuthTime = f.Now().Add(-hour) }, authcode.ErrSignIn,
 		},
@@ -194,6 +199,8 @@ func TestSignInsThatAreGoodEnough(t *testing.T) {
 		{"within max_age", func(r *authcode.Request) { r.MaxAge = 60 }, 30 * time.Second},
 		{"after the request, whatever max_age", func(r *authcode.Request) { r.MaxAge = 0 }, 0},
 		{"anew for prompt=login", func(r *authcode.Request) { r.Prompt = "login" }, 0},
+		{"at the edge of max_age", func(r *authcode.Request) { r.MaxAge = 60 }, time.Minute},
+		{"by one of several classes", func(r *authcode.Request) { r.ACRValues = []string{"mfa", "gold"} }, time.Minute},
 		{"any time", nil, 240 * time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -204,7 +211,7 @@ func TestSignInsThatAreGoodEnough(t *testing.T) {
 				c.ask(&r)
 			}
 			kept, d := f.open(r), f.decision()
-			d.AuthTime = f.Now().Add(-c.before)
+			d.AuthTime, d.ACR = f.Now().Add(-c.before), "gold"
 			if _, err := f.Allow(t.Context(), kept.ID, d); err != nil {
 				t.Error(err)
 			}
@@ -534,5 +541,72 @@ func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	if _, err := authcode.New(authcode.Config{}); err == nil {
 		t.Error("an empty configuration was taken")
+	}
+}
+
+// Of two decisions at once the first counts, and the second gives no code.
+func TestTwoDecisionsAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFlow(t)
+	kept := f.open(request())
+	hook := func(b store.Batch) {
+		if len(b.Commits) == 0 {
+			return
+		}
+		f.Engine.Hook.Store(nil)
+		if _, err := f.Refuse(t.Context(), kept.ID, "alice", oauth.AccessDenied); err != nil {
+			t.Error(err)
+		}
+	}
+	f.Engine.Hook.Store(&hook)
+	if location, err := f.Allow(t.Context(), kept.ID, f.decision()); !errors.Is(err, authcode.ErrDecided) || location != "" {
+		t.Errorf("%q %v", location, err)
+	}
+	if events := f.Events(audit.KindAuthorize); len(events) != 1 || events[0].Allowed {
+		t.Errorf("%+v", events)
+	}
+}
+
+// A verifier is of 43 to 128 unreserved characters (RFC 7636 section 4.1), also where the challenge was made of another.
+func TestVerifiers(t *testing.T) {
+	t.Parallel()
+	for text, good := range map[string]bool{
+		strings.Repeat("a", 43): true, strings.Repeat("Z", 128): true, strings.Repeat("a", 39) + "-._~": true,
+		strings.Repeat("a", 42): false, strings.Repeat("a", 129): false, strings.Repeat("a", 43) + "$": false, strings.Repeat("a", 43) + "=": false,
+		"+" + strings.Repeat("a", 43): false, strings.Repeat("é", 43): false, "": false,
+	} {
+		f := newFlow(t)
+		r, sum := request(), sha256.Sum256([]byte(text))
+		r.Challenge = base64.RawURLEncoding.EncodeToString(sum[:])
+		c := claim(f.code(r))
+		c.Verifier = text
+		if _, err := f.Redeem(t.Context(), c); (err == nil) != good {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// A code is good for a minute at most, whatever the configuration says.
+func TestACodeIsGoodForAMinute(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ configured, good time.Duration }{{0, time.Minute}, {time.Minute, time.Minute}, {time.Hour, time.Minute}, {10 * time.Second, 10 * time.Second}} {
+		f := newFlow(t)
+		var err error
+		f.Flow, err = authcode.New(authcode.Config{
+			Issuer: world.Issuer, Live: f.Live, Mirror: f.Mirror, Record: f.Recorder.Record, Now: f.Now, Stop: f.Tx.Stop,
+			RequestLifetime: 10 * time.Minute, Remember: 10 * time.Minute, CodeLifetime: c.configured,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		early, late := f.code(request()), f.code(request())
+		f.Pass(c.good - time.Second)
+		if _, err := f.Redeem(t.Context(), claim(early)); err != nil {
+			t.Errorf("%s configured, a second before the end: %v", c.configured, err)
+		}
+		f.Pass(time.Second)
+		if _, err := f.Redeem(t.Context(), claim(late)); oauth.AsError(err).Code != oauth.InvalidGrant {
+			t.Errorf("%s configured, at the end: %v", c.configured, err)
+		}
 	}
 }

@@ -59,6 +59,15 @@ const (
 	call  = `{"type":"mcp_tool_call","tool":"send_mail","arguments":{"to":"bob@example.com"}}`
 )
 
+// numbered are n texts.
+func numbered(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprint(i)
+	}
+	return list
+}
+
 func TestParse(t *testing.T) {
 	t.Parallel()
 	r := registry(t)
@@ -72,6 +81,12 @@ func TestParse(t *testing.T) {
 		"eight deep":                      `{"type":"mcp_tool_call","tool":"a","arguments":{"a":{"b":{"c":{"d":{"e":{"f":1}}}}}}}`,
 		"words beyond ASCII":              `{"type":"payment","amount":{"value":"1","currency":"EUR"},"payee":"Müller & Söhne 書店"}`,
 		"the shortest amount":             `{"type":"payment","amount":{"value":"0.0001","currency":"EUR"}}`,
+		"a path that is called v1":        `{"type":"vault:path_access","path":"v1","capabilities":["list"]}`,
+		"as long as a string may be":      `{"type":"mcp_tool_call","tool":"` + strings.Repeat("x", 256) + `"}`,
+		"as much as it may be":            entry(`,"size":1000`),
+		"the longest numbers":             entry(`,"since":123456789012345,"extra":{"n":[123456789012345,-0.000001,0]}`),
+		"a step up where it is no path":   entry(`,"note":"../.."`),
+		"as many entries as there may be": `{"type":"mcp_tool_call","tool":"` + strings.Join(numbered(32), `"},{"type":"mcp_tool_call","tool":"`) + `"}`,
 		"the largest amount":              `{"type":"payment","amount":{"value":"99999999999999.9999","currency":"EUR"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,6 +159,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a pattern for a value", `[` + entry(`,"bans":{"a":["x*"]}`) + `]`, "pattern"},
 		{"an object in a parameter", `[` + entry(`,"options":{"a":[{}]}`) + `]`, "not a string, a number or a boolean"},
 		{"a step up", `[{"type":"` + a + `","actions":["read"],"place":"docs/../etc"}]`, "segment that is . or .."},
+		{"a step nowhere", `[{"type":"` + a + `","actions":["read"],"place":"docs/./etc"}]`, "segment that is . or .."},
 		// RAR-16, NEG-056
 		{"a member twice", `[{"type":"payment","type":"payment","amount":{"value":"1","currency":"EUR"}}]`, "stands twice"},
 		{"a member twice, once escaped", `[{"type":"mcp_tool_call","tool":"a","t\u006fol":"b"}]`, "stands twice"},
@@ -151,6 +167,7 @@ func TestParseRefuses(t *testing.T) {
 		{"NaN", `[` + entry(`,"size":NaN`) + `]`, "not acceptable JSON"},
 		{"a huge number", `[{"type":"mcp_tool_call","tool":"a","arguments":{"n":1e400}}]`, "does not fit"},
 		{"an exponent in arguments", `[{"type":"mcp_tool_call","tool":"a","arguments":{"n":[1e3]}}]`, "exponent"},
+		{"a number of 16 digits in arguments", `[{"type":"mcp_tool_call","tool":"a","arguments":{"n":1234567890123456}}]`, "more than 15 digits"},
 		{"a long number in arguments", `[{"type":"mcp_tool_call","tool":"a","arguments":{"n":9007199254740993}}]`, "more than 15 digits"},
 		{"a tiny number in arguments", `[{"type":"mcp_tool_call","tool":"a","arguments":{"n":0.0000001}}]`, "smaller"},
 		{"too deep", `[{"type":"mcp_tool_call","tool":"a","arguments":{"a":{"b":{"c":{"d":{"e":{"f":{}}}}}}}}]`, "nested too deeply"},
@@ -160,6 +177,7 @@ func TestParseRefuses(t *testing.T) {
 		{"not UTF-8", "[{\"type\":\"mcp_tool_call\",\"tool\":\"\xff\"}]", "UTF-8"},
 		{"half a character", `[{"type":"mcp_tool_call","tool":"\ud800"}]`, "surrogate"},
 		{"text that turns around", `[{"type":"payment","amount":{"value":"1","currency":"EUR"},"payee":"\u202eknaB"}]`, "cannot be seen"},
+		{"text that was not to be read", `[{"type":"payment","amount":{"value":"1","currency":"EUR"},"payee":"\ufffd"}]`, "cannot be seen"},
 		{"a control character", `[{"type":"mcp_tool_call","tool":"a\u0000"}]`, "cannot be seen"},
 		{"an amount as a number", `[{"type":"payment","amount":{"value":20,"currency":"EUR"}}]`, "member amount.value is not an amount"},
 		{"an amount with an exponent", `[{"type":"payment","amount":{"value":"1e3","currency":"EUR"}}]`, "member amount.value is not an amount"},
@@ -267,6 +285,8 @@ func TestDeclarations(t *testing.T) {
 		{"a pattern of a boolean", of(`{"kind":"boolean","pattern":"x"}`), "strings and sets"},
 		{"a length of an object", of(`{"kind":"object","max_length":3}`), "strings and sets"},
 		{"a length below nothing", of(`{"kind":"string","max_length":-3}`), "max_length"},
+		{"a length beyond everything", of(`{"kind":"string","max_length":32769}`), "max_length"},
+		{"absent none for parameters", of(`{"kind":"parameters","absent":"none"}`), "absent"},
 		{"a pattern that is none", of(`{"kind":"string","pattern":"("}`), "missing closing"},
 		{"a range of a string", of(`{"kind":"string","minimum":1}`), "integers and decimals"},
 		{"a fraction for an integer", of(`{"kind":"integer","maximum":1.5}`), "1.5 is not a value"},
