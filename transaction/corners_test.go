@@ -238,20 +238,35 @@ func TestNamesOfTargets(t *testing.T) {
 	c := e.claims(e.obolus().AccessToken)
 	path := strings.TrimPrefix(c.Txn, "txn_")
 	for _, known := range []transaction.Target{
-		{Kind: transaction.KindUser, ID: "somebody else, with a comma"}, {Kind: transaction.KindIssuer, ID: "https://idp.test/a?b"},
-		{Kind: transaction.KindAgent, ID: "agent-a"}, {Kind: transaction.KindTxn, ID: c.Txn}, {Kind: transaction.KindToken, ID: c.ID},
+		{Kind: transaction.KindUser, ID: "somebody else, with a comma"},
+		{Kind: transaction.KindIssuer, ID: "https://idp.test/a?b"},
+		{Kind: transaction.KindAgent, ID: "agent-a"},
+		{Kind: transaction.KindTxn, ID: c.Txn},
 		{Kind: transaction.KindTxn, ID: "txn_" + strings.Repeat("x", 112)},
+		{Kind: transaction.KindToken, ID: c.ID},
 	} {
 		if err := e.Tx.Stop(t.Context(), known, transaction.Cause{By: "operator"}); err != nil {
 			t.Errorf("%+v: %v", known, err)
 		}
 	}
 	for _, unknown := range []transaction.Target{
-		{Kind: "planet", ID: "mars"}, {Kind: transaction.KindAgent, ID: "a b"}, {Kind: transaction.KindClient, ID: ""}, {Kind: transaction.KindGrant, ID: "g 1"},
-		{Kind: transaction.KindTxn, ID: path}, {Kind: transaction.KindTxn, ID: "txn_short"}, {Kind: transaction.KindTxn, ID: "txn_" + strings.Repeat("x", 113)},
-		{Kind: transaction.KindTxn, ID: c.Txn + "/x"}, {Kind: transaction.KindTxn, ID: c.Txn + " "}, {Kind: transaction.KindTxn, ID: c.Txn + "\x7f"},
-		{Kind: transaction.KindToken, ID: c.Txn}, {Kind: transaction.KindToken, ID: "e1"}, {Kind: transaction.KindToken, ID: "e1." + path}, {Kind: transaction.KindToken, ID: "e1.x.y"},
-		{Kind: transaction.KindToken, ID: "f" + c.ID[1:]}, {Kind: transaction.KindToken, ID: c.ID[1:]}, {Kind: transaction.KindToken, ID: c.ID[2:]},
+		{Kind: "planet", ID: "mars"},
+		{Kind: transaction.KindAgent, ID: "a b"},
+		{Kind: transaction.KindClient, ID: ""},
+		{Kind: transaction.KindGrant, ID: "g 1"},
+		{Kind: transaction.KindTxn, ID: path},
+		{Kind: transaction.KindTxn, ID: "txn_short"},
+		{Kind: transaction.KindTxn, ID: "txn_" + strings.Repeat("x", 113)},
+		{Kind: transaction.KindTxn, ID: c.Txn + "/x"},
+		{Kind: transaction.KindTxn, ID: c.Txn + " "},
+		{Kind: transaction.KindTxn, ID: c.Txn + "\x7f"},
+		{Kind: transaction.KindToken, ID: c.Txn},
+		{Kind: transaction.KindToken, ID: "e1"},
+		{Kind: transaction.KindToken, ID: "e1." + path},
+		{Kind: transaction.KindToken, ID: "e1.x.y"},
+		{Kind: transaction.KindToken, ID: "f" + c.ID[1:]},
+		{Kind: transaction.KindToken, ID: c.ID[1:]},
+		{Kind: transaction.KindToken, ID: c.ID[2:]},
 		{Kind: transaction.KindToken, ID: "e1." + strings.Repeat("x", 200) + ".y"},
 	} {
 		if err := e.Tx.Stop(t.Context(), unknown, transaction.Cause{By: "operator"}); !errors.Is(err, transaction.ErrUnknownTarget) {
