@@ -48,6 +48,21 @@ func TargetKey(target string) store.Key {
 	return store.Key{Partition: resources, Name: "at/" + name}
 }
 
+// Distinct are targets without those that another one before them names already, in whatever spelling: looking all of them up costs no more
+// than there are names for what they name.
+func Distinct(targets []string) []string {
+	if len(targets) < 2 {
+		return targets
+	}
+	places, distinct := make([]store.Key, 0, len(targets)), make([]string, 0, len(targets))
+	for _, target := range targets {
+		if place := TargetKey(target); !slices.Contains(places, place) {
+			places, distinct = append(places, place), append(distinct, target)
+		}
+	}
+	return distinct
+}
+
 // ReadResource parses a record of a resource, once for each version of it.
 func (r *Registry) ReadResource(rec store.Record) (Resource, error) {
 	if !rec.Exists() {

@@ -3,6 +3,7 @@ package transaction_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -380,6 +381,16 @@ func TestRoundTrips(t *testing.T) {
 	}
 	if trips := e.Engine.Trips.Load() - before; trips != 2 {
 		t.Errorf("an exchange takes %d live round trips, not 2", trips)
+	}
+	many := slices.Repeat([]string{"https://mail.test/api", "HTTPS://MAIL.test:443/api", "urn:mail"}, 30)
+	agent, before = e.Assertion("agent-a", e.key), e.Engine.Trips.Load()
+	if _, err := e.Exchange.Do(t.Context(), agent, exchange.Request{
+		SubjectToken: e.user, SubjectTokenType: oauth.TypeAccessToken, Resources: many, Scope: "mail.read",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if trips := e.Engine.Trips.Load() - before; trips != 3 {
+		t.Errorf("an exchange for one resource by two names takes %d live round trips, not 3", trips)
 	}
 	asker := e.Settled("mail-server")
 	before = e.Engine.Trips.Load()

@@ -119,10 +119,13 @@ func errNotFor(g oauth.GrantType) error {
 // token is then for the issuer.
 func (s *Server) audience(ctx context.Context, names []string) (agents.Resource, error) {
 	var found agents.Resource
-	for i, name := range names {
+	for _, name := range names {
 		if _, err := agents.CanonicalURI(name); err != nil {
 			return found, oauth.Refuse(oauth.InvalidTarget, oauth.ReasonTarget, "resource "+err.Error())
 		}
+	}
+	names = agents.Distinct(names)
+	for i, name := range names {
 		if name == s.cfg.Issuer && len(names) == 1 {
 			return found, nil
 		}

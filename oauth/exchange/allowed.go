@@ -33,8 +33,8 @@ func (x *Exchange) target(ctx context.Context, f *facts) error {
 	case f.resource.ID == "" || f.resource.Disabled:
 		return oauth.Refuse(oauth.InvalidTarget, oauth.ReasonTarget, "the target is not known")
 	}
-	for i, name := range f.ask.targets {
-		if i == 0 {
+	for _, name := range agents.Distinct(f.ask.targets) {
+		if name == f.ask.targets[0] {
 			continue
 		}
 		other, err := x.cfg.Registry.ResourceAt(ctx, name)
