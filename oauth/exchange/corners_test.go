@@ -299,6 +299,71 @@ func TestANamedExchangeGoesOnInItsLineage(t *testing.T) {
 	wantCode(t, err, oauth.TokenRevoked, 410)
 }
 
+// Whoever goes on with a token by which somebody acts already gets no details that it does not have: neither the resource server that redeemed
+// it nor an agent to which it was handed on. What the user has allowed those themselves makes no difference.
+func TestGoingOnWithMore(t *testing.T) {
+	t.Parallel()
+	const one, other = `{"arguments":{"to":"bob"},"tool":"send","type":"mcp_tool_call"}`, `{"tool":"erase","type":"mcp_tool_call"}`
+	for _, target := range []string{"mail", "files"} {
+		for _, c := range []struct {
+			name, has, asks string
+			want            oauth.Reason
+		}{
+			{"details where there are none", "", other, oauth.ReasonSubjectDetails},
+			{"others", one, other, oauth.ReasonSubjectDetails},
+			{"more", one, one + "," + other, oauth.ReasonSubjectDetails},
+			{"the same", one, one, ""},
+		} {
+			a := newAsker(t)
+			relay := a.Agent("relay", nil)
+			a.Agent("agent-a", func(agent *agents.Agent) {
+				agent.DelegatesTo = []string{"relay"}
+				agent.Credential = agents.Credential{Auth: oauth.AuthSecretBasic, SecretHash: agents.HashSecret(a.Secret, "secret")}
+			})
+			changeResource(t, a.World, target, func(r *agents.Resource) {
+				r.Servers, r.Details = append(r.Servers, "relay"), []string{"mcp_tool_call"}
+			})
+			for _, id := range []string{"agent-a", "relay"} {
+				agent, _, err := a.Registry.Agent(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				in, err := a.Consents.Ask(t.Context(), consent.Ask{
+					User: "alice", Agent: id, Target: target, Scopes: []string{target + ".read"}, Details: []byte("[" + one + "," + other + "]"), AgentKeys: agent.Fingerprint(),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = a.Consents.Decide(t.Context(), in.ID, "alice", consent.Decision{
+					Allow: true, Scopes: []string{target + ".read"}, Details: []int{0, 1}, Expires: a.Now().Add(time.Hour),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := a.at(a.UserToken("alice", nil))
+			r.Resources, r.Audiences, r.Scope = nil, []string{target}, target+".read"
+			if c.has != "" {
+				r.Details = "[" + c.has + "]"
+			}
+			first, err := a.Exchange.Do(t.Context(), a.Server("agent-a"), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if target == "mail" {
+				if _, err := a.Tx.Redeem(t.Context(), transaction.Redemption{Server: a.Assertion("relay", relay), Token: first.AccessToken, ID: "r"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.SubjectToken, r.Details = first.AccessToken, "["+c.asks+"]"
+			answer, err := a.Exchange.Do(t.Context(), a.Assertion("relay", relay), r)
+			if reasonOf(err) != c.want || err == nil && string(answer.AuthorizationDetails) != r.Details {
+				t.Errorf("%s at %s: %s %v, want %q", c.name, target, answer.AuthorizationDetails, err, c.want)
+			}
+		}
+	}
+}
+
 // A name is a name: 255 characters, and not one more.
 func TestALongName(t *testing.T) {
 	t.Parallel()

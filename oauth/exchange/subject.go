@@ -37,7 +37,7 @@ type subject struct {
 	own     *token.Verified // nil for a token of a trusted issuer
 	scopes  []string
 	details details.Set
-	bounded bool // the token names authorization_details, so that nothing may be wider than they
+	bounded bool // nothing may be wider than the details: the token names some, or somebody acts by it already, and it has none but those that it names
 	expires time.Time
 	owner   string // of a trusted issuer's ID token: the agent that it was issued to
 	jti     string
@@ -62,7 +62,7 @@ func (x *Exchange) ownSubject(ctx context.Context, compact string) (subject, err
 		return subject{}, errSubject(oauth.ReasonSubject, err)
 	}
 	c := v.Claims()
-	s := subject{user: c.Subject, claims: c, own: &v, scopes: c.Scopes(), expires: time.Unix(c.Expires, 0), jti: c.ID}
+	s := subject{user: c.Subject, claims: c, own: &v, scopes: c.Scopes(), bounded: c.Act != nil, expires: time.Unix(c.Expires, 0), jti: c.ID}
 	return s, x.subjectDetails(&s)
 }
 
