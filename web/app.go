@@ -19,7 +19,7 @@ import (
 // appView is the page on which a user lets an app in.
 type appView struct {
 	Form, Path string
-	Problem    string
+	Flaw       flaw
 	Client     party
 	Redirect   string // host, or scheme, that the answer goes to
 	Loopback   bool
@@ -61,18 +61,18 @@ func (s *Server) appPage(v *visit, id string) error {
 	if silent {
 		return s.refuseApp(v, req, oauth.InteractionRequired)
 	}
-	return s.showApp(v, http.StatusOK, req, "")
+	return s.showApp(v, http.StatusOK, req, nil)
 }
 
-func (s *Server) showApp(v *visit, status int, req appRequest, problem string) error {
+func (s *Server) showApp(v *visit, status int, req appRequest, wrong error) error {
 	res, err := s.resourceAt(v, req.Resource)
 	if err != nil {
 		return err
 	}
 	view := appView{
-		Form: v.session.Form(formConsent + req.ID), Path: s.base + "/consent/" + req.ID, Problem: problem,
+		Form: v.session.Form(formConsent + req.ID), Path: s.base + "/consent/" + req.ID,
 		Client: clientParty(req.client), Redirect: names.Host(req.RedirectURI), Loopback: loopback(req.RedirectURI),
-		Proven: req.client.Auth != oauth.AuthNone, Scopes: scopeChoices(req.Scopes, res), Details: s.detailChoices(req.Details),
+		Proven: req.client.Auth != oauth.AuthNone, Scopes: scopeChoices(req.Scopes, res), Details: v.again("detail", s.detailChoices(req.Details)),
 	}
 	if res.ID != "" {
 		view.Target = targetOf(res)
@@ -83,8 +83,13 @@ func (s *Server) showApp(v *visit, status int, req appRequest, problem string) e
 		scheme, _, _ := strings.Cut(req.RedirectURI, ":")
 		view.Redirect, view.Private = visible(scheme, maxNameShown), true
 	}
+	view.Scopes = v.again("scope", unexplainedFirst(view.Scopes))
+	title := view.Client.Name + " asks for access"
+	if f, ok := errors.AsType[*flaw](wrong); ok {
+		view.Flaw, title = *f, "Not yet: "+title
+	}
 	v.targets = append(v.targets, formTarget(req.RedirectURI)...)
-	return s.show(v, status, "app", view.Client.Name+" asks for access", view)
+	return s.show(v, status, "app", title, view)
 }
 
 func (s *Server) decideApp(v *visit, id string) error {
@@ -107,14 +112,14 @@ func (s *Server) decideApp(v *visit, id string) error {
 	}
 	ticked, err := v.indexes("scope", len(req.Scopes))
 	if err != nil {
-		return s.showApp(v, http.StatusBadRequest, req, err.Error())
+		return s.showApp(v, http.StatusBadRequest, req, err)
 	}
 	details, err := v.indexes("detail", len(s.detailChoices(req.Details)))
 	if err != nil {
-		return s.showApp(v, http.StatusBadRequest, req, err.Error())
+		return s.showApp(v, http.StatusBadRequest, req, err)
 	}
 	if len(ticked)+len(details) == 0 {
-		return s.showApp(v, http.StatusBadRequest, req, "you left nothing ticked. Tick what the app may do, or deny")
+		return s.showApp(v, http.StatusBadRequest, req, &flaw{"what", "you left nothing ticked. Tick what the app may do, or deny"})
 	}
 	var scopes []string
 	for _, i := range ticked {

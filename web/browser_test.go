@@ -32,6 +32,9 @@ func (s *site) chromium() context.Context {
 	s.t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	s.t.Cleanup(cancel)
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil { // the browser lives as long as this context
+		s.t.Fatal(err)
+	}
 	return ctx
 }
 
@@ -67,9 +70,6 @@ func TestInABrowser(t *testing.T) {
 	s.client("ours", func(c *agents.Client) { c.FirstParty = true })
 	path := s.ask("alice", nil)
 	ctx := s.chromium()
-	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil { // the browser lives as long as this context
-		t.Fatal(err)
-	}
 	var mu sync.Mutex
 	var complaints []string
 	if err := chromedp.Listen(ctx, func(ev any) {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,15 +60,17 @@ func kindOf(id string) string {
 // askView is the page on which a user answers an agent.
 type askView struct {
 	Form, Path string
-	Problem    string
+	Flaw       flaw
+	Before     string // whether this user has had to do with the agent
 	Agent      party
 	Target     target
 	Scopes     []choice
 	Details    []choice
-	Once       bool // the agent may ask for no more than that
-	Any        bool // there is no limit of the agent's
-	Times      int  // most uses that can be given
-	Suggest    int
+	Once       bool   // the agent may ask for no more than that
+	Any        bool   // there is no limit of the agent's
+	Times      int    // most uses that can be given
+	How        string // how often, chosen: once, times or any
+	Suggest    string
 	Ends       []ending
 	Left       string
 }
@@ -103,19 +106,65 @@ func (s *Server) askPage(v *visit, id string) error {
 	if s.tooLongAgo(v.session, q.res) {
 		return s.toFreshSignIn(v, "/consent/"+id)
 	}
-	return s.showAsk(v, http.StatusOK, q, "")
+	return s.showAsk(v, http.StatusOK, q, nil)
 }
 
-func (s *Server) showAsk(v *visit, status int, q question, problem string) error {
+// showAsk shows a question, for the first time or with what is wrong with the answer; then the limits are as they were chosen.
+func (s *Server) showAsk(v *visit, status int, q question, wrong error) error {
 	ask := q.in.Ask
+	all, err := s.cfg.Consents.GrantsOf(v.ctx(), v.session.User)
+	if err != nil {
+		return err
+	}
 	view := askView{
-		Form: v.session.Form(formConsent + q.in.ID), Path: s.base + "/consent/" + q.in.ID, Problem: problem,
-		Agent: agentParty(q.agent), Target: targetOf(q.res), Scopes: scopeChoices(ask.Scopes, q.res), Details: s.detailChoices(ask.Details),
-		Once: ask.MaxUses == 1, Any: ask.MaxUses == 0, Times: mostUses(ask), Ends: s.endings(),
+		Form: v.session.Form(formConsent + q.in.ID), Path: s.base + "/consent/" + q.in.ID, Before: before(all, q.agent.ID),
+		Agent: agentParty(q.agent), Target: targetOf(q.res), Details: v.again("detail", s.detailChoices(ask.Details)),
+		Scopes: v.again("scope", unexplainedFirst(scopeChoices(ask.Scopes, q.res))),
+		Once:   ask.MaxUses == 1, Any: ask.MaxUses == 0, Times: mostUses(ask), How: chosen(v.field("uses"), ask), Ends: s.endings(),
 		Left: span(q.in.Remaining(s.cfg.Now())),
 	}
-	view.Suggest = min(5, view.Times)
-	return s.show(v, status, "ask", view.Agent.Name+" asks for your permission", view)
+	view.Suggest = cmp.Or(visible(v.field("times"), 8), strconv.Itoa(min(5, view.Times)))
+	title := view.Agent.Name + " asks for your permission"
+	if f, ok := errors.AsType[*flaw](wrong); ok {
+		view.Flaw, title = *f, "Not yet: "+title
+	}
+	choose(view.Ends, v.field("until"))
+	return s.show(v, status, "ask", title, view)
+}
+
+// before says whether a user has ever had to do with an agent: a stranger should look like one.
+func before(grants []consent.Drawn, agent string) string {
+	var last consent.Grant
+	for _, g := range grants {
+		if g.Agent == agent && g.Created.After(last.Created) {
+			last = g.Grant
+		}
+	}
+	switch {
+	case last.ID == "":
+		return "You have never allowed it anything."
+	case last.By == last.User:
+		return "You have allowed it something before, and stopped it."
+	default:
+		return "You have allowed it something before, last on " + moment(last.Created) + "."
+	}
+}
+
+// chosen is which of the ways to say how often is marked: the one that was sent, if the agent's ceiling has it.
+func chosen(sent string, ask consent.Ask) string {
+	if sent == "times" && ask.MaxUses != 1 || sent == "any" && ask.MaxUses == 0 {
+		return sent
+	}
+	return "once"
+}
+
+// choose marks the ending that was sent, if it is one that is offered.
+func choose(ends []ending, sent string) {
+	if i := slices.IndexFunc(ends, func(e ending) bool { return strconv.FormatInt(e.Seconds, 10) == sent }); i >= 0 {
+		for j := range ends {
+			ends[j].Chosen = j == i
+		}
+	}
 }
 
 func (s *Server) decideAsk(v *visit, id string) error {
@@ -138,7 +187,7 @@ func (s *Server) decideAsk(v *visit, id string) error {
 			return s.toFreshSignIn(v, "/consent/"+id)
 		}
 		if d, err = s.readAnswer(v, q); err != nil {
-			return s.showAsk(v, http.StatusBadRequest, q, err.Error())
+			return s.showAsk(v, http.StatusBadRequest, q, err)
 		}
 	default:
 		return refusal(http.StatusBadRequest, "Neither yes nor no", "Nothing was allowed.")
@@ -165,7 +214,7 @@ func (s *Server) readAnswer(v *visit, q question) (consent.Decision, error) {
 		return d, err
 	}
 	if len(d.Scopes)+len(d.Details) == 0 {
-		return d, errors.New("you left nothing ticked. Tick what the agent may do, or deny")
+		return d, &flaw{"what", "you left nothing ticked. Tick what the agent may do, or deny"}
 	}
 	if d.Uses, err = v.uses(q.in.Ask); err != nil {
 		return d, err
@@ -190,7 +239,7 @@ func (v *visit) uses(ask consent.Ask) (int, error) {
 			return n, nil
 		}
 	}
-	return 0, fmt.Errorf("how often: a number from 1 to %d", mostUses(ask))
+	return 0, &flaw{"times", fmt.Sprintf("how often: a number from 1 to %d", mostUses(ask))}
 }
 
 // indexes reads which of n things are ticked.
@@ -199,7 +248,7 @@ func (v *visit) indexes(name string, n int) ([]int, error) {
 	for _, value := range v.form[name] {
 		i, err := strconv.Atoi(value)
 		if err != nil || i < 0 || i >= n || slices.Contains(list, i) {
-			return nil, errors.New("the form names something that was not asked for")
+			return nil, &flaw{"what", "the form names something that was not asked for"}
 		}
 		list = append(list, i)
 	}
@@ -235,7 +284,7 @@ func (s *Server) lasting(sent string) (time.Duration, error) {
 			return time.Duration(e.Seconds) * time.Second, nil
 		}
 	}
-	return 0, errors.New("choose one of the times that are offered")
+	return 0, &flaw{"until", "choose one of the times that are offered"}
 }
 
 // question reads a question that was asked of this user, with what it is about. Looking for questions is limited.

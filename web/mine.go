@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -23,6 +24,7 @@ const (
 // mineView is a user's own page: which agents may do what, what each did lately, and how to stop it.
 type mineView struct {
 	Form, Path string
+	Stopped    string // what was stopped by the button just now
 	Active     []mineAgent
 	Ended      []mineAgent
 }
@@ -90,7 +92,7 @@ func (s *Server) minePage(v *visit) error {
 			}
 		}
 	}
-	view := mineView{Form: v.session.Form(formMine), Path: s.base + home}
+	view := mineView{Form: v.session.Form(formMine), Path: s.base + home, Stopped: stopped(v.query.Get("stopped"), grants, found)}
 	for _, a := range found {
 		if len(a.Live) > 0 || a.Stop {
 			view.Active = append(view.Active, *a)
@@ -102,6 +104,22 @@ func (s *Server) minePage(v *visit) error {
 	slices.SortFunc(view.Active, newestFirst)
 	slices.SortFunc(view.Ended, newestFirst)
 	return s.show(v, http.StatusOK, "mine", "Your agents", view)
+}
+
+// stopped is the name of the agent that a button has stopped, altogether or at one resource, if the grants bear that out: anybody can
+// make a link that says so.
+func stopped(what string, grants []consent.Drawn, found map[string]*mineAgent) string {
+	name := ""
+	for _, g := range grants {
+		if g.ID != what && g.Agent != what {
+			continue
+		}
+		if g.Withdrawn.IsZero() && g.ID == what || found[g.Agent].Stop && g.Agent == what {
+			return ""
+		}
+		name = found[g.Agent].Name
+	}
+	return name
 }
 
 // addGrant puts a grant where its user looks for it.
@@ -172,7 +190,7 @@ func (s *Server) mineStop(v *visit) error {
 	if err != nil {
 		return err
 	}
-	return s.see(v, s.base+home)
+	return s.see(v, s.base+home+"?"+url.Values{"stopped": {grant + agent}}.Encode())
 }
 
 // registry reads each registration once for a page.

@@ -1,11 +1,13 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,6 +38,29 @@ type choice struct {
 	Index int
 	Name  string // the scope, or the type of a detail
 	Words []string
+	Off   bool // it was unticked before
+}
+
+// flaw is what is wrong with an answer, and the field of the form that it is about.
+type flaw struct{ Field, Text string }
+
+func (f *flaw) Error() string { return f.Text }
+
+// At says whether a field is the one; for templates.
+func (f flaw) At(field string) bool { return f.Text != "" && f.Field == field }
+
+// again unticks what a form that was refused had unticked; a page that is shown for the first time has everything ticked.
+func (v *visit) again(name string, list []choice) []choice {
+	for i := range list {
+		list[i].Off = v.form != nil && !slices.Contains(v.form[name], strconv.Itoa(list[i].Index))
+	}
+	return list
+}
+
+// unexplainedFirst puts what nobody has words for before the rest: that is what to look at twice.
+func unexplainedFirst(list []choice) []choice {
+	slices.SortStableFunc(list, func(a, b choice) int { return cmp.Compare(min(len(a.Words), 1), min(len(b.Words), 1)) })
+	return list
 }
 
 // scopeChoices are scopes in words, with the words that the resource has for them.
