@@ -287,6 +287,7 @@ func (f *facts) detailTypes() []string {
 // describe fills the event with who and what the request is about.
 func (f *facts) describe(event *audit.Event) {
 	event.User = f.subject.user
+	event.Actor = f.agent.ID // who would act, had it not been refused
 	event.SubjectHash = token.Hash(f.subject.jti)
 	if f.resource.ID != "" {
 		event.Target = f.resource.URI
