@@ -78,6 +78,10 @@ type Lifecycle interface {
 type Ledger interface {
 	Events(ctx context.Context, f audit.Filter) ([]audit.Event, error)
 	Latest(ctx context.Context, f audit.Filter) ([]audit.Event, error)
+	Event(ctx context.Context, seq uint64) (audit.Event, bool, error)
+	Before(ctx context.Context, at time.Time) (uint64, error)
+	Head(ctx context.Context) (seq uint64, hash string, err error)
+	Verify(ctx context.Context, progress func(seq uint64)) (uint64, error)
 }
 
 // Guardrails are the policies in force and how they came to be.

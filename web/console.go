@@ -88,6 +88,7 @@ func (s *Server) operatorSignOut(v *visit) error {
 
 // entry is an event as operators see it.
 type entry struct {
+	Seq     uint64
 	At      string
 	Kind    string
 	Who     string
@@ -99,7 +100,7 @@ type entry struct {
 
 func entryOf(e audit.Event) entry {
 	out := entry{
-		At: e.At.UTC().Format("2006-01-02 15:04:05"), Kind: string(e.Kind), Refused: !e.Allowed, Txn: e.Txn,
+		Seq: e.Seq, At: e.At.UTC().Format("2006-01-02 15:04:05"), Kind: strings.ReplaceAll(string(e.Kind), "_", " "), Refused: !e.Allowed, Txn: e.Txn,
 		Target: visible(cmp.Or(e.Target, e.Subject), maxTextShown), What: visible(cmp.Or(e.GrantedScope, e.AskedScope), maxTextShown),
 	}
 	var who []string
@@ -110,12 +111,26 @@ func entryOf(e audit.Event) entry {
 	}
 	out.Who = visible(strings.Join(who, " · "), maxTextShown)
 	if !e.Allowed {
-		out.What = visible(strings.TrimSpace(string(e.Error)+" "+string(e.Reason)), maxTextShown)
+		out.What = refusedBy(e)
 	}
 	if e.Why != "" {
 		out.What = strings.TrimSpace(out.What + " (" + visible(e.Why, maxTextShown) + ")")
 	}
 	return out
+}
+
+// refusedBy says why an event is no yes.
+func refusedBy(e audit.Event) string {
+	reasons := []string{string(e.Error), string(e.Reason)}
+	reasons = slices.Compact(slices.DeleteFunc(reasons, func(text string) bool { return text == "" }))
+	switch {
+	case e.Kind == audit.KindConsent && len(reasons) == 0:
+		return "the user said no"
+	case len(reasons) == 0:
+		return "refused"
+	default:
+		return visible("refused: "+strings.Join(reasons, ", "), maxTextShown)
+	}
 }
 
 // passage is an outstanding transaction.

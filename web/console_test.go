@@ -37,7 +37,8 @@ func (s *site) handOn() {
 func TestWhoMayOpenTheConsole(t *testing.T) {
 	t.Parallel()
 	pages := []string{
-		"/console", "/console/registry", "/console/guardrails", "/console/stop", "/console/agent?id=agent-a", "/console/transactions/txn_aaaaaaaaaaaaaaaaaaaaaa",
+		"/console", "/console/registry", "/console/guardrails", "/console/stop", "/console/since?kind=agent&id=agent-a", "/console/ledger",
+		"/console/ledger/1", "/console/ledger.jsonl", "/console/agent?id=agent-a", "/console/transactions/txn_aaaaaaaaaaaaaaaaaaaaaa",
 	}
 	s := newSite(t, nil)
 	for name, b := range map[string]*browser{"nobody": s.browser(), "a user": s.signedIn("alice")} {
@@ -145,8 +146,8 @@ func TestTheConsole(t *testing.T) {
 	form := p.form()
 	form.Set("why", "looks odd")
 	b.post("/console/stop", url.Values{"kind": {"txn"}, "id": {txns[1]}}).want(403)
-	b.post("/console/stop", form).leads("/console/stop?done")
-	b.get("/console/stop?done").want(200).has("Stopped.")
+	b.get(b.post("/console/stop", form).leads("/console/stop?done").location()).want(200).has("Stopped.", "looks odd")
+	b.get("/console/stop?done").want(200).hasNot("Stopped.") // anybody can make such a link
 	b.get("/console/transactions/"+txns[1]).want(200).has("revoked", "looks odd").hasNot("Stop this transaction")
 	if s.redeem(outstanding) == nil {
 		t.Error("it was redeemed")

@@ -14,7 +14,10 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"obolus/agents"
+	"obolus/audit"
 	"obolus/consent"
+	"obolus/transaction"
+	"obolus/web"
 )
 
 // rules are what every page holds to, as a browser lays it out: they list what does not. A control is as large as a finger where it is not a
@@ -39,7 +42,7 @@ const rules = `(() => {
 	const shown = e => e.checkVisibility({ opacityProperty: true, visibilityProperty: true }) && e.getBoundingClientRect().width > 2;
 	for (const e of all("button, a, input:not([type=hidden]), select, summary")) {
 		const r = (e.matches("[type=checkbox], [type=radio]") ? e.closest("label") : e).getBoundingClientRect();
-		if (shown(e) && !e.matches(".skip, p a, svg a") && (r.height < 43.5 || r.width < 43.5)) say("is small (" + r.width + " x " + r.height + ")", e);
+		if (shown(e) && !e.matches(".skip, p a:not(.button), svg a") && (r.height < (e.matches("td a, dd a") ? 27.5 : 43.5) || r.width < (e.matches("td a, dd a") ? 27.5 : 43.5))) say("is small (" + r.width + " x " + r.height + ")", e);
 	}
 	const dot = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 	const over = colours => {
@@ -173,6 +176,49 @@ func TestHowThePagesOfUsersLook(t *testing.T) {
 		return [...document.querySelectorAll("form.card :is(input:not([type=hidden]), select, a)")].filter(e => { e.focus();
 			return e.getBoundingClientRect().bottom > bar(); }).map(e => e.outerHTML).join("\n"); })()`); under != "" {
 		t.Errorf("under the buttons is %s", under)
+	}
+}
+
+// TestHowTheConsoleLooks holds it to the same rules.
+func TestHowTheConsoleLooks(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(c *web.Config) {
+		c.Guardrails = func(context.Context) (web.Guardrails, error) {
+			return web.Guardrails{Version: "v1", Revision: 7, Problem: "cannot be loaded", Files: []web.Guardrail{
+				{Name: "nights.cedar", Text: "forbid (principal, action, resource) when { " + strings.Repeat("context.hour < 6 || ", 12) + "false };"},
+			}, History: []web.GuardrailChange{{Revision: 7, What: "put nights.cedar", By: "operator", At: time.Unix(1_700_000_000, 0)}}}, nil
+		}
+	})
+	s.awkward()
+	s.handOn()
+	s.w.Consent("alice", "agent-a", "mail", consent.Decision{Scopes: []string{"mail.read"}})
+	compact := s.mustPass("alice")
+	s.mustPass("alice")
+	if err := s.redeem(compact); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.redeem(compact); err == nil {
+		t.Fatal("redeemed twice")
+	}
+	txn := s.w.Events(audit.KindExchange)[0].Txn
+	if _, err := s.w.Tx.SetState(t.Context(), "agent-a", agents.Suspended, transaction.Cause{By: "operator", Why: strings.Repeat("because", 30)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.pass("alice"); err == nil {
+		t.Fatal("a stopped agent got a token")
+	}
+	ctx := s.chromium()
+	s.enter(ctx, "")
+	for _, path := range []string{
+		"/console", "/console/registry", "/console/registry?q=nothing", "/console/agent?id=agent-a", "/console/agent?id=agent-b", "/console/since?kind=agent&id=agent-a",
+		"/console/stop", "/console/ledger?verify", "/console/ledger/4", "/console/guardrails", "/console/transactions/" + txn, "/console/agent?id=nobody",
+	} {
+		for _, at := range screens()[1:] {
+			s.look(ctx, at, path)
+			if wrong := tell[string](ctx, s, rules); wrong != "" {
+				t.Errorf("%s on %s:\n%s", path, at.name, wrong)
+			}
+		}
 	}
 }
 

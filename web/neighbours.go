@@ -1,6 +1,9 @@
 package web
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"strings"
 
 	"obolus/agents"
@@ -14,6 +17,8 @@ type neighbours struct {
 	Lines         []line
 	Words         string // the same for who cannot see it
 	More          bool
+	// Far is where those before it are looked for too, when they were not: the registry is too large to do that each time.
+	Far string
 }
 
 type neighbour struct {
@@ -33,9 +38,20 @@ const (
 
 // neighbours draws who may hand on to an agent, and to whom it may.
 func (s *Server) neighbours(v *visit, a agents.Agent) (neighbours, error) {
-	d, err := agents.Around(v.ctx(), s.cfg.Registry.Agents, a)
+	list, far := s.cfg.Registry.Agents, ""
+	if !v.query.Has("far") {
+		near, all, err := s.near(v, a)
+		if err != nil {
+			return neighbours{}, err
+		}
+		if !all {
+			far = pathTo(s.base, a.ID) + "&far"
+		}
+		list = func(context.Context, string, int) ([]agents.Agent, error) { return near, nil }
+	}
+	d, err := agents.Around(v.ctx(), list, a)
 	if err != nil || len(d.From) == 0 && len(d.Hands) == 0 {
-		return neighbours{}, err
+		return neighbours{Far: far}, err
 	}
 	p := plan{column: map[string]int{}, base: s.base}
 	for _, id := range d.From {
@@ -51,7 +67,37 @@ func (s *Server) neighbours(v *visit, a agents.Agent) (neighbours, error) {
 	for _, id := range d.From {
 		hands = append(hands, agents.Hand{From: id, To: a.ID})
 	}
-	return p.draw(a.ID, hands, d.More), nil
+	out := p.draw(a.ID, hands, d.More)
+	out.Far = far
+	return out, nil
+}
+
+// nearMost is how many agents are read for a drawing, and a few: a page has to be there at once.
+const nearMost = 500
+
+// near are all agents, if they are few, or else those that can be reached from one of them downward.
+func (s *Server) near(v *visit, a agents.Agent) (list []agents.Agent, all bool, err error) {
+	list, err = s.cfg.Registry.Agents(v.ctx(), "", nearMost)
+	if err != nil || len(list) < nearMost {
+		return list, true, err
+	}
+	list = list[:0]
+	been := map[string]bool{a.ID: true}
+	for next := a.DelegatesTo; len(next) > 0 && len(been) <= drawnMost; next = next[1:] {
+		if been[next[0]] {
+			continue
+		}
+		been[next[0]] = true
+		one, _, err := s.cfg.Registry.Agent(v.ctx(), next[0])
+		if errors.Is(err, agents.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		list, next = append(list, one), slices.Concat(next, one.DelegatesTo)
+	}
+	return list, false, nil
 }
 
 // plan says who stands where.

@@ -144,12 +144,13 @@ type view struct {
 	User    string // who is signed in, to be shown
 	SignOut string // token of the form that signs out
 	Console bool
+	Here    string // the page, by its template
 	Body    any
 }
 
 // show renders a page. It is complete before anything of it is sent.
 func (s *Server) show(v *visit, status int, name, title string, body any) error {
-	data := view{Title: title, Base: s.base, Body: body}
+	data := view{Title: title, Base: s.base, Here: name, Body: body}
 	switch {
 	case v.operator.Operator:
 		data.Console, data.User, data.SignOut = true, "operator", v.operator.Form(formConsole)
@@ -163,8 +164,11 @@ func (s *Server) show(v *visit, status int, name, title string, body any) error 
 	h := v.w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	scripts := ""
-	if name == "ask" || name == "app" {
+	switch name {
+	case "ask", "app":
 		scripts = "script-src 'self'; "
+	case "agent", "stop", "since":
+		scripts = "script-src 'self'; connect-src 'self'; "
 	}
 	h.Set("Content-Security-Policy", policy(scripts, v.targets))
 	v.w.WriteHeader(status)
@@ -220,11 +224,17 @@ func (s *Server) words() template.FuncMap {
 				List []choice
 			}{name, list}
 		},
-		"entries": func(base string, list []entry) any {
+		"sinceAt": func(base string, what *since) any {
 			return struct {
-				Base string
-				List []entry
-			}{base, list}
+				Base  string
+				Since *since
+			}{base, what}
+		},
+		"entries": func(base, name string, list []entry) any {
+			return struct {
+				Base, Name string
+				List       []entry
+			}{base, name, list}
 		},
 	}
 }

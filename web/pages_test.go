@@ -55,6 +55,10 @@ func TestHeaders(t *testing.T) {
 		{"no agent", operator, "GET", "/console/agent?id=nobody", 404},
 		{"no transaction", operator, "GET", "/console/transactions/txn_x", 404},
 		{"stop", operator, "GET", "/console/stop", 200},
+		{"ledger", operator, "GET", "/console/ledger", 200},
+		{"an entry", operator, "GET", "/console/ledger/1", 200},
+		{"no entry", operator, "GET", "/console/ledger/99999", 404},
+		{"since no stop", operator, "GET", "/console/since?kind=agent&id=agent-a", 404},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

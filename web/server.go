@@ -62,8 +62,12 @@ func (s *Server) Register(r *mux.Router) {
 		{"/console/sign-in", s.operatorSignInPage, s.operatorSignIn},
 		{"/console/sign-out", nil, s.asOperator(s.operatorSignOut)},
 		{"/console/stop", s.asOperator(s.stopPage), s.asOperator(s.stop)},
+		{"/console/since", s.asOperator(s.sincePage), nil},
 		{"/console/registry", s.asOperator(s.consoleRegistry), nil},
 		{"/console/agent", s.asOperator(s.consoleAgent), s.asOperator(s.consoleSetState)},
+		{"/console/ledger", s.asOperator(s.consoleLedger), nil},
+		{"/console/ledger.jsonl", s.asOperator(s.exportLedger), nil},
+		{"/console/ledger/{seq}", s.asOperator(s.consoleEvent), nil},
 		{"/console/guardrails", s.asOperator(s.consoleGuardrails), nil},
 		{"/console/transactions/{txn}", s.asOperator(s.consoleTransaction), nil},
 	} {
