@@ -54,7 +54,8 @@ func carryOut(t *testing.T, dir, server, script string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", "set -eu -o pipefail\n"+script)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "OBOLUS_SERVER=http://"+server, "OBOLUS_TOKEN_FILE="+filepath.Join(dir, "obolus-data", "operator.token"))
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "OBOLUS_SERVER=http://"+server,
+		"OBOLUS_TOKEN_FILE="+filepath.Join(dir, "obolus-data", "operator.token"))
 	said, err := cmd.StderrPipe()
 	if err != nil {
 		return "", err
