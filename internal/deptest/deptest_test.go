@@ -61,7 +61,7 @@ func TestTheGuardTravelsLight(t *testing.T) {
 // The standard library's testing is linked all the same: fosite's tracing brings an exporter that imports it.
 func TestTheBinaryHasNoTestLibraries(t *testing.T) {
 	for _, p := range list(t, "-deps", "./cmd/obolus") {
-		for _, h := range []string{"github.com/stretchr/testify", "github.com/golang/mock", "go.uber.org/mock", "obolus/store/storetest", "obolus/internal/world"} {
+		for _, h := range []string{"github.com/stretchr/testify", "github.com/golang/mock", "go.uber.org/mock", "github.com/modelcontextprotocol", "obolus/store/storetest", "obolus/internal/world"} {
 			if p.ImportPath == h || strings.HasPrefix(p.ImportPath, h+"/") {
 				t.Errorf("the binary links %s", p.ImportPath)
 			}
