@@ -486,7 +486,7 @@ func TestRotationUnderLoad(t *testing.T) {
 					return
 				}
 				served.Add(1)
-				time.Sleep(time.Millisecond)
+				time.Sleep(10 * time.Millisecond)
 			}
 		})
 	}
@@ -495,7 +495,6 @@ func TestRotationUnderLoad(t *testing.T) {
 		is.mu.Lock()
 		is.published = append(is.published, next.Public())
 		is.mu.Unlock()
-		time.Sleep(20 * time.Millisecond)
 		clock.Add(int64(3 * time.Second))
 		is.mu.Lock()
 		is.signing = next
@@ -503,7 +502,12 @@ func TestRotationUnderLoad(t *testing.T) {
 			is.published = is.published[1:]
 		}
 		is.mu.Unlock()
-		time.Sleep(60 * time.Millisecond)
+		// More are served than were under way: some of them by the new key.
+		for enough, late := served.Load()+150, time.Now().Add(time.Minute); served.Load() < enough && !t.Failed(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(late) {
+				t.Error("the callers do not go on")
+			}
+		}
 	}
 	close(stop)
 	wg.Wait()

@@ -250,7 +250,7 @@ func (is *issuer) guard(change ...func(*resource.Config)) *resource.Guard {
 		is.t.Fatal(err)
 	}
 	cfg := resource.Config{
-		Issuer: is.server.URL, Resource: api, Client: resource.PrivateKeyPEM(me, pem), Patience: time.Second, Now: is.now,
+		Issuer: is.server.URL, Resource: api, Client: resource.PrivateKeyPEM(me, pem), Patience: 30 * time.Second, Now: is.now,
 	}
 	for _, f := range change {
 		f(&cfg)

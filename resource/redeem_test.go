@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,6 +56,7 @@ func TestWhatIsSentToRedeem(t *testing.T) {
 // The table of docs/redemption.md: what the authorization server says, and what the agent gets. The handler never runs.
 func TestAnswersOfTheAuthorizationServer(t *testing.T) {
 	t.Parallel()
+	var all sync.WaitGroup
 	for name, c := range map[string]struct {
 		status int
 		body   string
@@ -81,37 +83,41 @@ func TestAnswersOfTheAuthorizationServer(t *testing.T) {
 		"200 for another one":    {200, `{"redemption":"first","txn":"txn_other"}`, 503, "1"},
 		"200 and it is inactive": {200, `{"active":false}`, 503, "1"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			is := newIssuer(t)
-			effect := new(effects)
-			g := is.guard()
-			if err := g.Ready(t.Context()); err != nil {
-				t.Fatal(err)
+		is := newIssuer(t)
+		effect := new(effects)
+		g := is.guard(func(cfg *resource.Config) {
+			if c.want == http.StatusServiceUnavailable && c.says == "1" { // what is asked for until patience ends
+				cfg.Patience = 5 * time.Second
 			}
-			handler := g.Require(send)(effect)
-			compact := is.token(once, func(c *token.Claims) { c.Txn = "TXN" })
-			is.breaks(func(w http.ResponseWriter, _ *http.Request) bool {
-				w.Header().Set("Content-Type", "application/json")
-				w.Header().Set("Location", is.server.URL+"/elsewhere")
-				w.WriteHeader(c.status)
-				w.Write([]byte(c.body))
-				return true
-			})
+		})
+		if err := g.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		handler := g.Require(send)(effect)
+		compact := is.token(once, func(c *token.Claims) { c.Txn = "TXN" })
+		is.breaks(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Location", is.server.URL+"/elsewhere")
+			w.WriteHeader(c.status)
+			w.Write([]byte(c.body))
+			return true
+		})
+		all.Go(func() { // all at once, for they wait
 			w := do(handler, request("POST", "/mail/send", "{}", compact))
 			if w.Code != c.want || !strings.Contains(challenge(w)+w.Header().Get("Retry-After"), c.says) {
-				t.Errorf("%d %q %v, want %d %q", w.Code, challenge(w), w.Header(), c.want, c.says)
+				t.Errorf("%s: %d %q %v, want %d %q", name, w.Code, challenge(w), w.Header(), c.want, c.says)
 			}
 			if effect.Load() != 0 {
-				t.Error("the handler ran")
+				t.Errorf("%s: the handler ran", name)
 			}
 			// Nothing of it was remembered: as soon as the server answers, the same token does.
 			is.breaks(nil)
 			if w := do(handler, request("POST", "/mail/send", "{}", compact)); w.Code != http.StatusOK || effect.Load() != 1 {
-				t.Errorf("afterwards: %d, %d effects", w.Code, effect.Load())
+				t.Errorf("%s: afterwards: %d, %d effects", name, w.Code, effect.Load())
 			}
 		})
 	}
+	all.Wait()
 }
 
 // The claim was accepted and the answer lost: the guard asks again with the same id, and the effect happens once.
@@ -134,12 +140,12 @@ func TestLostAnswer(t *testing.T) {
 		answer(w, status, map[string]any{"redemption": "repeat", "txn": "T"})
 		return true
 	})
-	handler := is.guard(func(c *resource.Config) { c.Patience = 3 * time.Second }).Require(send)(effect)
+	handler := is.guard(func(c *resource.Config) { c.Patience = 30 * time.Second }).Require(send)(effect)
 	compact := is.token(once, func(c *token.Claims) { c.Txn = "T" })
 	if w := do(handler, request("POST", "/mail/send", "{}", compact)); w.Code != http.StatusOK || effect.Load() != 1 {
 		t.Errorf("%d %s, %d effects", w.Code, w.Body, effect.Load())
 	}
-	if len(ids) != 3 || ids[0] != ids[1] || ids[1] != ids[2] || ids[0] == "" {
+	if len(ids) < 3 || slices.ContainsFunc(ids, func(id string) bool { return id == "" || id != ids[0] }) {
 		t.Errorf("ids %q", ids)
 	}
 	is.breaks(nil)
@@ -425,6 +431,7 @@ func TestJournalAndReports(t *testing.T) {
 		t.Error("a claim that was refused is still open")
 	}
 	is.breaks(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Retry-After", "3600") // beyond all patience
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	})

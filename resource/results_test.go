@@ -96,6 +96,7 @@ func TestRetainedResultOfWhatIsNotFinished(t *testing.T) {
 	// The authorization server was away: nothing was kept, and the same token does later.
 	compact = is.token(once, bound(key))
 	is.breaks(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Retry-After", "3600") // beyond all patience
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	})
