@@ -24,7 +24,7 @@ func spend(n int) store.Commit {
 func TestReplicasConfirm(t *testing.T) {
 	t.Parallel()
 	master, replica := pair(t)
-	e := open(t, master.URL+"?read_timeout=5s&replicas=1&replicas_timeout=1500ms", redis.Options{})
+	e := open(t, master.URL+"?read_timeout=30s&replicas=1&replicas_timeout=4s", redis.Options{})
 	fence, err := e.Fence(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestReplicasConfirm(t *testing.T) {
 	for what, c := range map[string]store.Commit{"first": spend(2), "again": spend(2), "one from before": spend(1)} {
 		all.Go(func() {
 			_, err := try(store.Batch{Commits: []store.Commit{c}})
-			if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "0 replicas confirmed within 1.5s, and 1 must") {
+			if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "0 replicas confirmed within 4s, and 1 must") {
 				t.Errorf("%s: %v", what, err)
 			}
 		})
@@ -68,7 +68,7 @@ func TestReplicasConfirm(t *testing.T) {
 func TestContractWithReplicas(t *testing.T) {
 	t.Parallel()
 	url, nodes := servers.Cluster(t, 2, 1)
-	t.Run("contract", func(t *testing.T) { storetest.Run(t, suite(url+"?read_timeout=5s&replicas=1&replicas_timeout=4s")) })
+	t.Run("contract", func(t *testing.T) { storetest.Run(t, suite(url+"?read_timeout=30s&replicas=1&replicas_timeout=20s")) })
 	t.Run("each master has its own", func(t *testing.T) {
 		e := open(t, url+"?replicas=1&replicas_timeout=300ms", redis.Options{})
 		fence, err := e.Fence(t.Context())

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -82,17 +83,6 @@ func (a *authority) server(port string) []string {
 	}
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
 // A private authority certifies the server and whoever may connect.
 func TestTLS(t *testing.T) {
 	t.Parallel()
@@ -101,7 +91,8 @@ func TestTLS(t *testing.T) {
 	a.issue("server", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"redis.internal"}, ExtKeyUsage: both})
 	a.issue("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	stranger.issue("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	single, spread, watch := freePort(t), freePort(t), freePort(t)
+	port := func() string { return strconv.Itoa(servers.FreePort(t)) }
+	single, spread, watch := port(), port(), port()
 	master := servers.StartRedis(t, a.server(single)...)
 	cluster := servers.StartRedis(t, append(a.server(spread), "--cluster-enabled", "yes", "--cluster-config-file", "nodes", "--cluster-announce-ip", "127.0.0.1", "--tls-cluster", "yes")...)
 	if said := cluster.Say("CLUSTER ADDSLOTSRANGE 0 16383"); said != "+OK\r\n" {
@@ -127,8 +118,8 @@ func TestTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var last error
-			for range 100 { // a Cluster of one takes a moment to find out that it is whole
-				e, err := redis.Open(t.Context(), tc.url, redis.Options{})
+			for late := time.Now().Add(time.Minute); time.Now().Before(late); { // a Cluster of one takes a moment to find out that it is whole
+				e, err := redis.Open(t.Context(), patient(tc.url), redis.Options{})
 				if err == nil {
 					_, err = e.Do(t.Context(), store.Batch{Commits: []store.Commit{commit(1, true)}})
 					_ = e.Close()

@@ -9,6 +9,7 @@ import (
 var (
 	launch launcher      //nolint:gochecknoglobals // the thread that starts servers is one for the process
 	shared sharedCluster //nolint:gochecknoglobals // and so is the cluster that its tests share
+	ports  portRange     //nolint:gochecknoglobals // and no port is for two of them
 )
 
 // noContext is for what belongs to the process and not to a test.
@@ -17,5 +18,5 @@ func noContext() context.Context {
 }
 
 func deadline() time.Time {
-	return time.Now().Add(time.Second) // a socket's deadline is by the wall clock
+	return time.Now().Add(patience) // a socket's deadline is by the wall clock
 }

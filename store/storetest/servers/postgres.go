@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -38,11 +37,11 @@ type sharedCluster struct {
 	serial atomic.Int64
 }
 
-// Postgres returns the URL of a fresh database in a cluster that this test process shares. The package's TestMain
-// calls Main, which ends the cluster.
+// Postgres returns the URL of a fresh database in a cluster that this test process shares, and that does not wait for the disk. The
+// package's TestMain calls Main, which ends the cluster.
 func Postgres(tb testing.TB) string {
 	tb.Helper()
-	shared.once.Do(func() { shared.server, shared.err = startPostgres() })
+	shared.once.Do(func() { shared.server, shared.err = startPostgres("-c", "fsync=off") })
 	if shared.err != nil {
 		tb.Fatal(shared.err)
 	}
@@ -118,7 +117,7 @@ func (s *PostgresServer) Recover(tb testing.TB) {
 }
 
 func leads(url string) error {
-	ctx, cancel := context.WithTimeout(noContext(), time.Second)
+	ctx, cancel := context.WithTimeout(noContext(), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -220,7 +219,7 @@ func (s *PostgresServer) launch(extraArgs ...string) error {
 	var err error
 	for range 5 {
 		var port int
-		if port, err = freePort(); err != nil {
+		if port, err = ports.take(); err != nil {
 			return err
 		}
 		if err = s.launchAt(port, extraArgs...); err == nil {
@@ -253,7 +252,7 @@ func (s *PostgresServer) launchAt(port int, extraArgs ...string) error {
 }
 
 func ping(url string) error {
-	ctx, cancel := context.WithTimeout(noContext(), time.Second)
+	ctx, cancel := context.WithTimeout(noContext(), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {

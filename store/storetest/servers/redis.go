@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // RedisServer is a private Redis server. Kill, Restart and the like may be called at any time; the test ends it.
@@ -17,9 +16,12 @@ type RedisServer struct {
 	URL  string
 	Addr string
 
-	t    testing.TB
-	args []string
-	proc *process
+	t      testing.TB
+	args   []string
+	proc   *process
+	master *RedisServer // of a replica
+	watch  *RedisServer // the Sentinel over a master
+	calm   bool         // a node of a Cluster that is settled
 }
 
 // Redis starts a private Redis server without persistence and returns its URL.
@@ -41,21 +43,19 @@ func StartRedis(tb testing.TB, extraArgs ...string) *RedisServer {
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	for range 5 {
-		port, err := freePort()
-		if err != nil {
-			tb.Fatal(err)
-		}
+		port := FreePort(tb)
 		s := &RedisServer{t: tb, Addr: fmt.Sprint("127.0.0.1:", port)}
 		s.URL = "redis://" + s.Addr
 		s.args = append([]string{
 			binary, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir,
 			"--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning",
 		}, extraArgs...)
-		if err = s.launch(); err == nil {
-			tb.Cleanup(s.Stop)
-			return s
+		if err := s.launch(); err != nil {
+			tb.Log(err)
+			continue
 		}
-		tb.Log(err)
+		tb.Cleanup(s.Stop)
+		return s
 	}
 	tb.Fatal("redis-server does not start")
 	return nil
@@ -72,7 +72,20 @@ func (s *RedisServer) launch() error {
 		return err
 	}
 	s.proc = p
+	if s.calm {
+		return s.settle()
+	}
 	return nil
+}
+
+// settle has a node of a Cluster wait for ten minutes before it takes another one for gone.
+func (s *RedisServer) settle() error {
+	s.calm = true
+	answer, err := s.ask("CONFIG SET cluster-node-timeout 600000")
+	if err == nil && !strings.HasPrefix(answer, "+OK") {
+		err = fmt.Errorf("it says %q", answer)
+	}
+	return err
 }
 
 func (s *RedisServer) ping() error {
@@ -85,7 +98,7 @@ func (s *RedisServer) ping() error {
 
 // ask sends one inline command and returns the start of the answer.
 func (s *RedisServer) ask(command string) (string, error) {
-	conn, err := net.DialTimeout("tcp", s.Addr, time.Second) // it has a timeout
+	conn, err := net.DialTimeout("tcp", s.Addr, patience) // it has a timeout
 	if err != nil {
 		return "", err
 	}
@@ -123,7 +136,7 @@ func (s *RedisServer) Pause() { s.proc.signal(syscall.SIGSTOP) }
 func (s *RedisServer) Resume() { s.proc.signal(syscall.SIGCONT) }
 
 // Cluster starts a Redis Cluster of that many masters, with that many replicas for each, and returns its URL and the nodes,
-// the masters first.
+// the masters first. No replica takes the place of its master before TakeOver is called.
 func Cluster(tb testing.TB, masters, replicas int) (string, []*RedisServer) {
 	tb.Helper()
 	nodes := make([]*RedisServer, masters*(1+replicas))
@@ -147,6 +160,7 @@ func Cluster(tb testing.TB, masters, replicas int) (string, []*RedisServer) {
 		await(func() error { return n.whole(masters, len(nodes)) })
 	}
 	for i, n := range nodes[masters:] {
+		n.master = nodes[i%masters]
 		await(func() error { return n.follow(nodes[i%masters]) })
 	}
 	for _, n := range nodes[:masters] {
@@ -157,6 +171,11 @@ func Cluster(tb testing.TB, masters, replicas int) (string, []*RedisServer) {
 			return nil
 		})
 	}
+	for _, n := range nodes {
+		if err := n.settle(); err != nil { // not before they know each other, which takes them as long
+			tb.Fatal(err)
+		}
+	}
 	return "redis+cluster://" + strings.Join(hosts, ","), nodes
 }
 
@@ -165,6 +184,7 @@ func (s *RedisServer) Replica() *RedisServer {
 	s.t.Helper()
 	before := s.Replicas()
 	r := StartRedis(s.t, "--replicaof", strings.Replace(s.Addr, ":", " ", 1))
+	r.master = s
 	if err := r.proc.await(func() error {
 		if s.Replicas() <= before {
 			return errors.New("it is not in step")
@@ -174,6 +194,33 @@ func (s *RedisServer) Replica() *RedisServer {
 		s.t.Fatal(err)
 	}
 	return r
+}
+
+// TakeOver puts a replica in the place of its master, which may be gone: by the Sentinel that watches over it, or in a Cluster by itself.
+func (s *RedisServer) TakeOver() {
+	s.t.Helper()
+	by, command := s, "CLUSTER FAILOVER TAKEOVER"
+	if s.master.watch != nil {
+		by, command = s.master.watch, "SENTINEL FAILOVER obolus"
+	}
+	if err := s.proc.await(func() error {
+		answer, err := by.ask(command)
+		if err == nil && !strings.HasPrefix(answer, "+OK") { // a Sentinel may not know the replica yet
+			err = fmt.Errorf("it says %q", answer)
+		}
+		return err
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.proc.await(func() error {
+		answer, err := s.ask("INFO replication")
+		if err == nil && !strings.Contains(answer, "role:master") {
+			err = errors.New("it is still a replica")
+		}
+		return err
+	}); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // Say sends a command of one line and returns the start of the answer as it came.
@@ -219,7 +266,8 @@ func (s *RedisServer) whole(masters, nodes int) error {
 	return nil
 }
 
-// Sentinel starts a Sentinel that watches the server as "obolus" and returns the URL to reach the server through it.
+// Sentinel starts a Sentinel that watches the server as "obolus" and returns the URL to reach the server through it. It puts no replica
+// in the place of a server that seems to be gone, since on a busy machine all do at times, until TakeOver tells it to.
 func (s *RedisServer) Sentinel() string {
 	s.t.Helper()
 	return s.SentinelAt(s.Addr)
@@ -229,21 +277,19 @@ func (s *RedisServer) Sentinel() string {
 func (s *RedisServer) SentinelAt(addr string, extraArgs ...string) string {
 	s.t.Helper()
 	config := s.t.TempDir() + "/sentinel.conf"
-	text := fmt.Sprintf("sentinel monitor obolus %s 1\nsentinel down-after-milliseconds obolus 500\nsentinel failover-timeout obolus 3000\n",
+	text := fmt.Sprintf("sentinel monitor obolus %s 1\nsentinel down-after-milliseconds obolus 600000\nsentinel failover-timeout obolus 3000\n",
 		strings.Replace(addr, ":", " ", 1))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	port, err := freePort()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	port := FreePort(s.t)
 	watch := &RedisServer{t: s.t, Addr: fmt.Sprint("127.0.0.1:", port)}
 	watch.args = append([]string{s.args[0], config, "--sentinel", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", s.t.TempDir()}, extraArgs...)
 	if err := watch.launch(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(watch.Stop)
+	s.watch = watch
 	return "redis+sentinel://" + watch.Addr + "/0?master=obolus"
 }
 

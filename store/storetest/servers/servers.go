@@ -3,8 +3,10 @@
 package servers
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -19,7 +21,7 @@ import (
 )
 
 // patience bounds how long a server may take to start or to stop.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Main runs the tests of a package that uses Postgres and removes the shared cluster after them. It goes into TestMain.
 func Main(m *testing.M) {
@@ -133,17 +135,46 @@ func (p *process) await(ready func() error) error {
 	}
 }
 
-// freePort returns a loopback port that nobody listens on.
-func freePort() (int, error) {
-	l, err := (&net.ListenConfig{}).Listen(noContext(), "tcp", "127.0.0.1:0")
+// FreePort returns a port of loopback that nobody listens on, also while the server that is to listen there is not yet, or not now: it is
+// none that the system chooses for those who ask for any, and this process is told it once.
+func FreePort(tb testing.TB) int {
+	tb.Helper()
+	port, err := ports.take()
 	if err != nil {
-		return 0, err
+		tb.Fatal(err)
 	}
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.New("no TCP address")
+	return port
+}
+
+// portRange gives ports below those that Linux gives to who asks for any, from 32768 on. The bus of a Redis Cluster is 10000 above.
+type portRange struct {
+	mu   sync.Mutex
+	next int // zero: begin anywhere
+}
+
+const firstPort, lastPort = 10000, 19999
+
+func (r *portRange) take() (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next == 0 {
+		n, err := rand.Int(rand.Reader, big.NewInt(lastPort-firstPort+1))
+		if err != nil {
+			return 0, err
+		}
+		r.next = firstPort + int(n.Int64())
 	}
-	return addr.Port, l.Close()
+	for range lastPort - firstPort + 1 {
+		port := r.next
+		if r.next++; r.next > lastPort {
+			r.next = firstPort
+		}
+		l, err := (&net.ListenConfig{}).Listen(noContext(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, errors.New("no port is free")
 }
 
 const folderPrefix = "obolus-test-"
