@@ -152,7 +152,7 @@ func snapshotStands(t *testing.T, e store.Durable) {
 func pages(t *testing.T, e store.Durable) {
 	t.Helper()
 	fill(t, e, 10, "x")
-	_, err := store.Apply(t.Context(), e, store.Commit{Partition: "q", Writes: []store.Write{{Name: "short", TTL: life}, {Name: "long", TTL: time.Hour}}})
+	_, err := store.Apply(t.Context(), e, store.Commit{Partition: "q", Writes: []store.Write{{Name: "short", TTL: time.Minute}, {Name: "long", TTL: time.Hour}}})
 	if err != nil {
 		t.Fatal(err)
 	}

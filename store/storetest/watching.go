@@ -10,7 +10,7 @@ import (
 )
 
 // patience bounds how long a test waits for what must come.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 func (t trial) watching() {
 	h := t.open()
