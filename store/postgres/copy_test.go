@@ -40,7 +40,7 @@ func TestWhoHasItAloneKeepsOthersOut(t *testing.T) {
 		if !errors.Is(err, store.ErrLocked) || !strings.Contains(err.Error(), word) {
 			t.Errorf("got %v", err)
 		}
-		if took := time.Since(start); took > time.Second {
+		if took := time.Since(start); took > 8*time.Second {
 			t.Errorf("it took %v to say so", took)
 		}
 	}
@@ -70,7 +70,7 @@ func TestAServerDoesNotGoOnWithOtherRecords(t *testing.T) {
 		t.Helper()
 		exec(t, url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
 		for start := time.Now(); count(t, url, "select count(*)::int from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())") > 0; {
-			if time.Since(start) > 5*time.Second {
+			if time.Since(start) > time.Minute {
 				t.Fatal("the connections do not end")
 			}
 			time.Sleep(5 * time.Millisecond)

@@ -20,18 +20,20 @@ func batch(value string) store.Batch {
 
 func value(t *turns.Turn) string { return string(t.Batch.Commits[0].Writes[0].Value) }
 
-// held is a desk of one worker that waits before each run, and tells what it ran.
+// held is a desk of one worker that says when it has taken something, waits before each run, and tells what it ran.
 type held struct {
 	*turns.Desk
 
-	let chan struct{}
-	ran chan []string
+	took chan struct{}
+	let  chan struct{}
+	ran  chan []string
 }
 
 func hold(t *testing.T) held {
 	t.Helper()
-	h := held{let: make(chan struct{}), ran: make(chan []string, 2000)}
+	h := held{took: make(chan struct{}, 2000), let: make(chan struct{}), ran: make(chan []string, 2000)}
 	h.Desk = turns.Open(1, func(taken []*turns.Turn) {
+		h.took <- struct{}{}
 		<-h.let
 		values := make([]string, len(taken))
 		for i, turn := range taken {
@@ -47,17 +49,22 @@ func TestWhatWaitsGoesTogether(t *testing.T) {
 	t.Parallel()
 	h := hold(t)
 	var all sync.WaitGroup
+	var begun atomic.Int32
 	for n := range 301 {
 		all.Go(func() {
+			begun.Add(1)
 			if res, err := h.Do(t.Context(), batch(fmt.Sprint(n))); err != nil || res.Now.IsZero() {
 				t.Errorf("%+v, %v", res, err)
 			}
 		})
 		if n == 0 {
-			time.Sleep(200 * time.Millisecond) // the first is taken alone
+			<-h.took // alone
 		}
 	}
-	time.Sleep(time.Second)
+	for begun.Load() < 301 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(300 * time.Millisecond) // to where they wait
 	close(h.let)
 	all.Wait()
 	h.Close()
@@ -83,7 +90,7 @@ func TestATurnIsBounded(t *testing.T) {
 	for range 20 {
 		all.Go(func() { _, _ = h.Do(t.Context(), batch(big)) })
 	}
-	time.Sleep(time.Second)
+	time.Sleep(300 * time.Millisecond)
 	close(h.let)
 	all.Wait()
 	h.Close()
@@ -104,7 +111,7 @@ func TestACallerThatHasGone(t *testing.T) {
 	b := batch("")
 	b.Commits[0].Writes[0].Value = buffer
 	go func() { _, err := h.Do(ctx, b); gone <- err }()
-	time.Sleep(200 * time.Millisecond)
+	<-h.took
 	go func() { _, err := h.Do(ctx, batch("waiting")); gone <- err }()
 	time.Sleep(200 * time.Millisecond)
 	cancel()
@@ -152,7 +159,9 @@ func TestClose(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(200 * time.Millisecond)
+	for answered.Load() < 100 {
+		time.Sleep(time.Millisecond)
+	}
 	d.Close()
 	all.Wait()
 	d.Close()
