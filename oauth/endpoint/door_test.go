@@ -132,7 +132,7 @@ func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
 	h := httptest.NewUnstartedServer(s.mux)
-	h.Config.ReadTimeout = 200 * time.Millisecond
+	h.Config.ReadHeaderTimeout, h.Config.ReadTimeout = time.Minute, 200*time.Millisecond
 	h.Start()
 	t.Cleanup(h.Close)
 	body, feed := io.Pipe()
