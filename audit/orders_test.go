@@ -98,7 +98,7 @@ func markOf(t *testing.T, records store.Engine) int {
 
 func awaitMark(t *testing.T, records store.Engine, want int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); markOf(t, records) != want; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); markOf(t, records) != want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("entered up to %d, want %d", markOf(t, records), want)
 		}
@@ -170,7 +170,7 @@ func TestWhoEntersMayFallInTheMiddle(t *testing.T) {
 	broken.good.Store(5 * 128)
 	r := audit.NewRecorder(t.Context(), broken, time.Now)
 	crowd(t, 4800, r)
-	for deadline := time.Now().Add(20 * time.Second); broken.good.Load() >= 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); broken.good.Load() >= 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	r.Close()

@@ -172,7 +172,7 @@ func TestManyAskAndOneFetches(t *testing.T) {
 		publish(document)(w, r)
 	})
 	keys := remote(h, &ticking{now: start})
-	var wg sync.WaitGroup
+	var left, wg sync.WaitGroup
 	ask := func(ctx context.Context, good bool) {
 		_, err := keys.Key(ctx, pairs()[token.ES256].KeyID())
 		if (err == nil) != good {
@@ -180,13 +180,13 @@ func TestManyAskAndOneFetches(t *testing.T) {
 		}
 	}
 	gone, leave := context.WithCancel(t.Context())
-	wg.Go(func() { ask(gone, false) }) // the one who fetches goes away, and the others are served all the same
+	left.Go(func() { ask(gone, false) }) // the one who fetches goes away, and the others are served all the same
 	<-arrived
 	for range 20 {
 		wg.Go(func() { ask(t.Context(), true) })
 	}
 	leave()
-	time.Sleep(20 * time.Millisecond)
+	left.Wait()
 	close(release)
 	wg.Wait()
 	if got := h.hits.Load(); got != 1 {
@@ -404,7 +404,7 @@ func TestASlowHostIsGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		for range 100 {
+		for range 1000 {
 			if _, err := w.Write([]byte(" ")); err != nil {
 				return
 			}
@@ -420,7 +420,7 @@ func TestASlowHostIsGivenUp(t *testing.T) {
 	if _, err := remote(h, &ticking{now: start}).Key(t.Context(), "x"); !errors.Is(err, token.ErrUnreachable) {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("took %v", took)
 	}
 }

@@ -208,7 +208,7 @@ func TestAnswersAreBounded(t *testing.T) {
 func TestASlowAnswerIsGivenUp(t *testing.T) {
 	t.Parallel()
 	s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) {
-		for range 100 {
+		for range 1000 {
 			if _, err := w.Write([]byte(".")); err != nil {
 				return
 			}
@@ -226,7 +226,7 @@ func TestASlowAnswerIsGivenUp(t *testing.T) {
 	if err == nil || !errors.Is(err, context.DeadlineExceeded) && (!errors.As(err, &timeout) || !timeout.Timeout()) {
 		t.Errorf("got %v", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("took %v", took)
 	}
 }
