@@ -111,7 +111,7 @@ func txChecked(c *check) {
 	c.sub("expired, of this server", func(c *check) {
 		x := c.allowed("alice", c.te(c.agent(), c.userToken("alice")).at(blink, "mail.read"))
 		short := c.ok(x.do()).token()
-		time.Sleep(3500 * time.Millisecond)
+		c.outlive(short)
 		answers["expired, of this server"] = c.want(c.te(x.who, short).do(), 400, "invalid_request")
 	})
 	c.alike(answers)
@@ -295,15 +295,15 @@ func txLifetime(c *check) {
 			c.Errorf("%s: the token lives for %d s", what, j.num("exp")-j.num("iat"))
 		}
 	}
-	within("the subject token", c.foreign(base.who, c.idp.token(c.env, "alice", "mail.read", obj{"exp": in(12)})), 12)
-	within("the actor token", base.but().actor(obj{"exp": in(14)}), 14)
-	within("the assertion", base.but().assertion(base.who.assertion(c.issuer, obj{"exp": in(16)})), 16)
-	lives("the resource's lifetime", c.allowed("alice", base.but().at(brief, "brief.read")), 2)
+	within("the subject token", c.foreign(base.who, c.idp.token(c.env, "alice", "mail.read", obj{"exp": in(30)})), 30)
+	within("the actor token", base.but().actor(obj{"exp": in(34)}), 34)
+	within("the assertion", base.but().assertion(base.who.assertion(c.issuer, obj{"exp": in(38)})), 38)
+	lives("the resource's lifetime", c.allowed("alice", base.but().at(brief, "brief.read")), shortLifetime)
 	ceiling := wide()
 	ceiling["lifetime"] = "20s"
 	lives("the agent's ceiling", c.allowed("alice", c.te(c.agent(obj{"ceiling": ceiling}), c.userToken("alice"))), 20)
-	expires := time.Now().Add(25 * time.Second).UTC().Format(time.RFC3339)
-	within("the agent's registration", c.allowed("alice", c.te(c.agent(obj{"expires": expires}), c.userToken("alice"))), 25)
+	expires := time.Now().Add(45 * time.Second).UTC().Format(time.RFC3339)
+	within("the agent's registration", c.allowed("alice", c.te(c.agent(obj{"expires": expires}), c.userToken("alice"))), 45)
 }
 
 func chainCases() []testCase {

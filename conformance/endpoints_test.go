@@ -48,7 +48,7 @@ func inInactive(c *check) {
 	c.ok(c.ask("/revoke", agent, url.Values{"token": {revoked}}))
 	other, _ := c.mailToken()
 	short := c.ok(c.allowed("alice", c.te(c.agent(), c.userToken("alice")).at(brief, "brief.read")).do()).token()
-	time.Sleep(3500 * time.Millisecond)
+	c.outlive(short)
 	answers := map[string]answer{
 		"unknown": c.introspect(c.rs1, "x.y.z"), "opaque": c.introspect(c.rs1, nonce()), "redeemed": c.introspect(c.rs1, redeemed),
 		"revoked": c.introspect(c.rs1, revoked), "for another": c.introspect(c.rs3, other), "for another, with a secret": c.introspect(nil, other),
@@ -238,16 +238,16 @@ func rvStore(c *check) {
 		}
 		return
 	}
-	p := c.apart(nil)
+	p := c.apart(hasty)
 	token, agent := p.mailToken()
 	p.redis.pause()
 	p.want(p.ask("/revoke", agent, url.Values{"token": {token}}), 503, "temporarily_unavailable")
 	p.redis.resume()
-	p.eventually(10*time.Second, "introspection", func() bool {
+	p.eventually(time.Minute, "introspection", func() bool {
 		a := p.ask("/introspect", p.rs1, url.Values{"token": {token}})
 		return a.status == http.StatusOK && a.json["active"] == true
 	})
-	p.eventually(10*time.Second, "revocation", func() bool {
+	p.eventually(time.Minute, "revocation", func() bool {
 		return p.ask("/revoke", agent, url.Values{"token": {token}}).status == http.StatusOK
 	})
 	p.dead(p.rs1, token, "revocation")

@@ -31,9 +31,9 @@ const (
 	mail      = "https://rs1.test/mcp" // one transaction for each token; resource server rs1
 	files     = "https://rs2.test/api" // one transaction for each token; resource server rs2
 	notes     = "https://notes.test"   // session tokens; resource server rs1, hub
-	brief     = "https://brief.test"   // one transaction, tokens of two seconds; resource server rs1
+	brief     = "https://brief.test"   // one transaction, tokens of a few seconds; resource server rs1
 	desk      = "https://desk.test"    // session tokens; resource server rs1
-	blink     = "https://blink.test"   // session tokens of two seconds; resource server rs1
+	blink     = "https://blink.test"   // session tokens of a few seconds; resource server rs1
 	fresh     = "https://fresh.test"   // wants a sign-in of the last moment
 	redirect  = "https://app.test/callback"
 	redirect2 = "https://app2.test/callback"
@@ -46,6 +46,7 @@ const (
 
 	tokenLifetime   = 60  // seconds, at most, of a one-transaction token
 	sessionLifetime = 600 // and of another
+	shortLifetime   = 6   // at brief and blink
 )
 
 // guardrails of the suite: nobody acts through an agent that is labelled an outcast.
@@ -132,10 +133,13 @@ func start(t *testing.T, name string, o options) *env {
 	maps.Copy(e.secrets, map[string]string{
 		rs2Secret: "client secret", alicePass: "password", bobPass: "password", e.operator: "operators' token",
 	})
-	ports := freePorts(t, o.nodes+1)
+	ports := make([]int, o.nodes)
+	for i := range ports {
+		ports[i] = servers.FreePort(t)
+	}
 	port := ports[0]
 	if o.nodes > 1 {
-		port = ports[o.nodes] // a name that stands for all of them
+		port = servers.FreePort(t) // a name that stands for all of them
 	}
 	scheme := "http://"
 	if o.tls {
@@ -170,6 +174,12 @@ func start(t *testing.T, name string, o options) *env {
 func (e *env) settle() {
 	now := time.Now()
 	time.Sleep(time.Until(now.Truncate(time.Second).Add(time.Second + 20*time.Millisecond)))
+}
+
+// outlive waits until a token is over, for clocks that differ too.
+func (c *check) outlive(token string) {
+	c.Helper()
+	time.Sleep(time.Until(time.Unix(c.decode(token).num("exp"), 0)) + 2*time.Second)
 }
 
 func write(t *testing.T, name string, data []byte) {
@@ -226,7 +236,7 @@ func (e *env) configuration(t *testing.T, dir string, o options) obj {
 				"servers": []string{"rs1"},
 			},
 			{
-				"id": "brief", "uri": brief, "name": "Brief", "scopes": scopes("brief.read"), "redemption": "required", "lifetime": "2s",
+				"id": "brief", "uri": brief, "name": "Brief", "scopes": scopes("brief.read"), "redemption": "required", "lifetime": fmt.Sprintf("%ds", shortLifetime),
 				"servers": []string{"rs1"},
 			},
 			{
@@ -234,7 +244,7 @@ func (e *env) configuration(t *testing.T, dir string, o options) obj {
 				"servers": []string{"rs1"},
 			},
 			{
-				"id": "blink", "uri": blink, "name": "Blink", "scopes": scopes("mail.read"), "redemption": "none", "lifetime": "2s",
+				"id": "blink", "uri": blink, "name": "Blink", "scopes": scopes("mail.read"), "redemption": "none", "lifetime": fmt.Sprintf("%ds", shortLifetime),
 				"servers": []string{"rs1"},
 			},
 			{

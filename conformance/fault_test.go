@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"obolus/store/storetest/servers"
 )
 
 func faultCases() []testCase {
@@ -33,7 +35,7 @@ func (c *check) unavailable(what string, a answer) {
 }
 
 func otStoreDown(c *check) {
-	p := c.apart(nil)
+	p := c.apart(hasty)
 	x := p.baseline()
 	x = p.baselineAgain(x)
 	token := p.ok(x.do()).token()
@@ -93,7 +95,7 @@ func otStoreDown(c *check) {
 // recovers waits until the server works again, without a restart.
 func (c *check) recovers(x *exchange) {
 	c.Helper()
-	c.eventually(20*time.Second, "an exchange", func() bool {
+	c.eventually(time.Minute, "an exchange", func() bool {
 		for n := range c.nodes {
 			a, err := c.send(c.Context(), x.but().node(n+1).ready())
 			if err != nil || a.status != http.StatusOK {
@@ -186,7 +188,7 @@ func otRegions(c *check) {
 		tokens[i], _ = p.mailToken()
 	}
 	p.first(p.rs1, tokens[0])
-	addr := loopback(freePorts(p.T, 1)[0])
+	addr := loopback(servers.FreePort(p.T))
 	dir := p.TempDir()
 	env := []string{"OBOLUS_LISTEN=" + addr, "OBOLUS_DATA=" + dir, "OBOLUS_LIVE=memory:"}
 	if p.redis == nil {
@@ -257,14 +259,14 @@ func negLostAnswer(c *check) {
 		ctx, cancel := context.WithTimeout(c.Context(), 3*time.Millisecond)
 		defer cancel()
 		_, _ = c.send(ctx, c.redeem(c.rs1, token, id).ready())
-		c.eventually(5*time.Second, "the redemption", func() bool { return c.redeem(c.rs1, token, id).do().status == http.StatusOK })
+		c.eventually(time.Minute, "the redemption", func() bool { return c.redeem(c.rs1, token, id).do().status == http.StatusOK })
 		c.want(c.redeem(c.rs1, token, nonce()).do(), 409, "already_redeemed")
 		return
 	}
 	var between *lossy
 	p := c.apart(func(o *options) {
 		between = before(c.T, o.redis.masters[0].Addr)
-		o.live = "redis://" + between.addr + "?read_timeout=500ms"
+		o.live = "redis://" + between.addr + "?read_timeout=2s"
 	})
 	x := p.named(5)
 	between.lose("}t/e") // the record of a token, where a transaction begins

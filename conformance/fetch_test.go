@@ -99,8 +99,14 @@ func cmSpecial(c *check) {
 		if a.status != http.StatusUnauthorized || a.code() != "invalid_client" {
 			p.Errorf("%s: %d %s", uri, a.status, a.body)
 		}
-		if u, err := url.Parse(uri); err == nil && net.ParseIP(u.Hostname()) != nil && a.took > 2900*time.Millisecond {
-			p.Errorf("%s: it took %s, as if somebody was called", uri, a.took)
+		took := a.took
+		for range 4 { // a call takes as long each time, a busy machine does not
+			if took > 2900*time.Millisecond {
+				took = min(took, p.te(agents[i%len(agents)], "x.y.z").node(1+i/len(agents)).do().took)
+			}
+		}
+		if u, err := url.Parse(uri); err == nil && net.ParseIP(u.Hostname()) != nil && took > 2900*time.Millisecond {
+			p.Errorf("%s: it took %s, as if somebody was called", uri, took)
 		}
 	}
 	if n := here.came.Load(); n != 0 {

@@ -193,7 +193,7 @@ func TestAStartThatIsRefused(t *testing.T) {
 		if text := refusedStart(t, dir); !strings.Contains(text, "in use by another process") {
 			t.Errorf("it says %q", text)
 		}
-		if err := n.ready(5 * time.Second); err != nil {
+		if err := n.ready(time.Minute); err != nil {
 			t.Error(err)
 		}
 	})
@@ -226,7 +226,7 @@ func copied(t *testing.T, folder string) string {
 // beginning starts a server that has nothing but a folder.
 func beginning(t *testing.T, n *node, dir string) {
 	t.Helper()
-	n.addr = loopback(freePorts(t, 1)[0])
+	n.addr = loopback(servers.FreePort(t))
 	n.base = "http://" + n.addr
 	n.args = []string{"serve", "--data", dir, "--listen", n.addr}
 	if err := n.start(); err != nil {
@@ -241,7 +241,7 @@ func refusedStart(t *testing.T, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "serve", "--data", dir, "--listen", "127.0.0.1:0")
 	cmd.Dir = "/"

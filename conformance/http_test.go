@@ -18,8 +18,8 @@ import (
 
 // wire is how every request of the suite travels.
 var wire = &http.Transport{
-	MaxIdleConnsPerHost: 128, DisableCompression: true, ResponseHeaderTimeout: 60 * time.Second,
-	DialContext:     (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	MaxIdleConnsPerHost: 128, DisableCompression: true, ResponseHeaderTimeout: 2 * time.Minute,
+	DialContext:     (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
 	TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the certificates of the suite are signed by themselves
 }
 

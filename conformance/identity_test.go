@@ -143,8 +143,8 @@ func (ids *identities) configure(t *testing.T, dir string, cfg obj) {
 
 // proxyWire sends from the address of the proxy.
 var proxyWire = &http.Transport{
-	DisableCompression: true, ResponseHeaderTimeout: 60 * time.Second,
-	DialContext: (&net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(proxyAddress)}}).DialContext,
+	DisableCompression: true, ResponseHeaderTimeout: 2 * time.Minute,
+	DialContext: (&net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(proxyAddress)}}).DialContext,
 }
 
 // transport is how a call travels.

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -44,7 +43,7 @@ func (n *node) start() error {
 	if err := n.launch(); err != nil {
 		return err
 	}
-	return n.ready(60 * time.Second)
+	return n.ready(2 * time.Minute)
 }
 
 func (n *node) launch() error {
@@ -113,7 +112,7 @@ func (n *node) end() {
 	n.signal(syscall.SIGTERM)
 	select {
 	case <-n.gone:
-	case <-time.After(15 * time.Second):
+	case <-time.After(time.Minute):
 		n.kill()
 	}
 }
@@ -125,20 +124,5 @@ func (n *node) kill() {
 }
 
 func (n *node) signal(s syscall.Signal) { _ = n.cmd.Process.Signal(s) }
-
-// freePorts finds ports of loopback that nobody listens on.
-func freePorts(tb testing.TB, n int) []int {
-	tb.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return ports
-}
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
