@@ -21,13 +21,12 @@ type RedisServer struct {
 	proc   *process
 	master *RedisServer // of a replica
 	watch  *RedisServer // the Sentinel over a master
-	calm   bool         // a node of a Cluster that is settled
 }
 
-// Redis starts a private Redis server without persistence and returns its URL.
+// Redis starts a private Redis server without persistence and returns its URL, by which a busy machine is waited for.
 func Redis(tb testing.TB) string {
 	tb.Helper()
-	return StartRedis(tb).URL
+	return StartRedis(tb).URL + "?dial_timeout=30s&read_timeout=30s&write_timeout=30s&pool_timeout=30s"
 }
 
 // StartRedis starts a private Redis server without persistence, with more arguments if there are any.
@@ -72,20 +71,7 @@ func (s *RedisServer) launch() error {
 		return err
 	}
 	s.proc = p
-	if s.calm {
-		return s.settle()
-	}
 	return nil
-}
-
-// settle has a node of a Cluster wait for ten minutes before it takes another one for gone.
-func (s *RedisServer) settle() error {
-	s.calm = true
-	answer, err := s.ask("CONFIG SET cluster-node-timeout 600000")
-	if err == nil && !strings.HasPrefix(answer, "+OK") {
-		err = fmt.Errorf("it says %q", answer)
-	}
-	return err
 }
 
 func (s *RedisServer) ping() error {
@@ -142,7 +128,7 @@ func Cluster(tb testing.TB, masters, replicas int) (string, []*RedisServer) {
 	nodes := make([]*RedisServer, masters*(1+replicas))
 	hosts := make([]string, len(nodes))
 	for i := range nodes {
-		nodes[i] = StartRedis(tb, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+		nodes[i] = StartRedis(tb, "--cluster-enabled", "yes", "--cluster-node-timeout", "600000",
 			"--repl-diskless-sync-delay", "0", "--cluster-config-file", fmt.Sprint("nodes-", i))
 		hosts[i] = nodes[i].Addr
 		nodes[i].must(fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", i+1))
@@ -170,11 +156,6 @@ func Cluster(tb testing.TB, masters, replicas int) (string, []*RedisServer) {
 			}
 			return nil
 		})
-	}
-	for _, n := range nodes {
-		if err := n.settle(); err != nil { // not before they know each other, which takes them as long
-			tb.Fatal(err)
-		}
 	}
 	return "redis+cluster://" + strings.Join(hosts, ","), nodes
 }
@@ -212,10 +193,16 @@ func (s *RedisServer) TakeOver() {
 	}); err != nil {
 		s.t.Fatal(err)
 	}
+	_, port, _ := strings.Cut(s.Addr, ":")
 	if err := s.proc.await(func() error {
 		answer, err := s.ask("INFO replication")
 		if err == nil && !strings.Contains(answer, "role:master") {
 			err = errors.New("it is still a replica")
+		}
+		if err == nil && by != s { // and whoever asks is led to it
+			if answer, err = by.ask("SENTINEL GET-MASTER-ADDR-BY-NAME obolus"); err == nil && !strings.Contains(answer, "\n"+port+"\r") {
+				err = fmt.Errorf("the Sentinel says %q", answer)
+			}
 		}
 		return err
 	}); err != nil {
@@ -277,7 +264,7 @@ func (s *RedisServer) Sentinel() string {
 func (s *RedisServer) SentinelAt(addr string, extraArgs ...string) string {
 	s.t.Helper()
 	config := s.t.TempDir() + "/sentinel.conf"
-	text := fmt.Sprintf("sentinel monitor obolus %s 1\nsentinel down-after-milliseconds obolus 600000\nsentinel failover-timeout obolus 3000\n",
+	text := fmt.Sprintf("sentinel monitor obolus %s 1\nsentinel down-after-milliseconds obolus 600000\nsentinel failover-timeout obolus 120000\n",
 		strings.Replace(addr, ":", " ", 1))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)

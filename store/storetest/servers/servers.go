@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds how long a server may take to start or to stop.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // Main runs the tests of a package that uses Postgres and removes the shared cluster after them. It goes into TestMain.
 func Main(m *testing.M) {
