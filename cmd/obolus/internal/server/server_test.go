@@ -111,7 +111,7 @@ func path(issuer string) string {
 }
 
 func client() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 }
 
 func (r *running) get(at string, headers ...string) (*http.Response, string) {
@@ -189,7 +189,7 @@ func nothingIsLeft(t *testing.T, lines string) {
 		})
 	}
 	all.Wait()
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+2; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before+2; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
@@ -421,7 +421,7 @@ func TestItEndsWhateverClientsDo(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }
@@ -523,7 +523,7 @@ func TestTLSAndARenewedCertificate(t *testing.T) {
 		t.Errorf("it shows the certificate of %q", got)
 	}
 	certificate(t, dir, "second")
-	for deadline := time.Now().Add(10 * time.Second); name() != "second"; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); name() != "second"; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the renewed certificate is not read")
 		}
@@ -576,7 +576,7 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 		t.Errorf("healthz without Redis: %d", res.StatusCode)
 	}
 	redis.Restart()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if res, _ := r.get("/readyz"); res.StatusCode == http.StatusOK {
 			break
 		}
@@ -641,7 +641,7 @@ func TestGuardrailsAreReadAgain(t *testing.T) {
 		t.Errorf("the new set is not in force: %+v", second)
 	}
 	put(`@id("three, and longer") forbid(principal, action, resource);`)
-	for deadline := time.Now().Add(10 * time.Second); set().Version == second.Version; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); set().Version == second.Version; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nobody notices that the file changed")
 		}

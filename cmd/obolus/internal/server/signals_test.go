@@ -155,7 +155,7 @@ func TestStreamsStandAside(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("the server took %s to end", took)
 	}
 	for ended := 0; ended < 3; {
@@ -164,7 +164,7 @@ func TestStreamsStandAside(t *testing.T) {
 			if line == "end" {
 				ended++
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%d of 3 streams have ended", ended)
 		}
 	}
