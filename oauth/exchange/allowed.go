@@ -68,10 +68,10 @@ func (x *Exchange) recent(f *facts) error {
 }
 
 // limits are what binds the token, but for the grant.
-func (x *Exchange) limits(f *facts, by *actor) limits {
+func (x *Exchange) limits(f *facts) limits {
 	ends := []time.Time{f.subject.expires, f.agent.Expires, f.who.Expires()}
-	if by != nil {
-		ends = append(ends, by.expires)
+	if f.by != nil {
+		ends = append(ends, f.by.expires)
 	}
 	lifetime := x.cfg.Settings.Lifetime
 	lifetime = min(lifetime, f.resource.Lifetime.Or(lifetime), f.agent.Ceiling.Lifetime.Or(lifetime))
@@ -217,7 +217,7 @@ func (x *Exchange) askUser(ctx context.Context, f *facts, l limits, event *audit
 	case consent.Denied:
 		return none, granted{}, oauth.Refuse(oauth.AccessDenied, oauth.ReasonDenied, "the user said no")
 	case consent.Allowed:
-		return x.answered(ctx, f, l, in)
+		return x.answered(ctx, f, in)
 	default:
 		return none, granted{}, oauth.Interaction{
 			URI: x.cfg.Settings.InteractionURI + in.ID, ExpiresIn: in.Remaining(x.cfg.Now()), Interval: x.cfg.Settings.Interval,
@@ -275,13 +275,13 @@ const (
 	grantPause = 50 * time.Millisecond
 )
 
-// answered takes the grant that came of an interaction while the request waited. Meanwhile time has passed: what it limits is looked at anew.
-func (x *Exchange) answered(ctx context.Context, f *facts, l limits, in consent.Interaction) (consent.Grant, granted, error) {
+// answered takes the grant that came of an interaction while the request waited. Meanwhile time has passed: everything is looked at anew.
+func (x *Exchange) answered(ctx context.Context, f *facts, in consent.Interaction) (consent.Grant, granted, error) {
 	none := consent.Grant{}
-	l.now = x.cfg.Now()
-	if err := x.recent(f); err != nil {
+	if err := x.again(ctx, f); err != nil {
 		return none, granted{}, err
 	}
+	l := x.limits(f)
 	pause := time.NewTicker(grantPause)
 	defer pause.Stop()
 	for range grantLooks {

@@ -17,15 +17,15 @@ const agentProfile = "ai_agent"
 
 // delegate decides whether this agent may act for this user with this token, and gives the chain of the token to be:
 // step 5. It does not look at what the user allowed.
-func (x *Exchange) delegate(ctx context.Context, f *facts, by *actor) (*token.Actor, error) {
+func (x *Exchange) delegate(ctx context.Context, f *facts) (*token.Actor, error) {
 	if !f.agent.ActiveAt(x.cfg.Now()) {
-		return nil, oauth.Refuse(oauth.ActorUnauthorized, oauth.ReasonAgentInactive, "the agent is "+string(f.agent.State)+" or its registration is over")
+		return nil, errInactive(f.agent)
 	}
 	if err := x.entitled(ctx, f); err != nil {
 		return nil, err
 	}
 	var err error
-	if f.confirm, err = bind(f, by); err != nil {
+	if f.confirm, err = bind(f, f.by); err != nil {
 		return nil, err
 	}
 	act := x.chainOf(f.subject.claims.Act, f.agent.ID)
@@ -41,6 +41,10 @@ func (x *Exchange) delegate(ctx context.Context, f *facts, by *actor) (*token.Ac
 		return nil, oauth.Refuse(oauth.InvalidRequest, oauth.ReasonChainTooDeep, "the chain of actors would be too long")
 	}
 	return act, x.cycle(ctx, f.agent, chain)
+}
+
+func errInactive(a agents.Agent) error {
+	return oauth.Refuse(oauth.ActorUnauthorized, oauth.ReasonAgentInactive, "the agent is "+string(a.State)+" or its registration is over")
 }
 
 // cycle refuses an agent that is in the chain already, except where it gets back what it handed on: the agent beneath it in the chain had it from

@@ -115,10 +115,11 @@ func (x *Exchange) exchange(ctx context.Context, who agents.Presented, r Request
 	if err != nil {
 		return x.duplicate(ctx, duplicated{who: who.ClientID(), ask: ask, subject: subject, refusal: err}, event)
 	}
+	facts.by = actor
 	facts.describe(event)
 
 	// 5. May this agent act for this user with this token, and at the end of which chain?
-	act, err := x.delegate(ctx, facts, actor)
+	act, err := x.delegate(ctx, facts)
 	if err != nil {
 		return none, err
 	}
@@ -131,7 +132,7 @@ func (x *Exchange) exchange(ctx context.Context, who agents.Presented, r Request
 
 	// 7. What the user allowed. Without it the user is asked, and the request waits if it may.
 	// 8. Narrow: never wider than the request, the subject token, the grant and the ceiling, nor longer.
-	limits := x.limits(facts, actor)
+	limits := x.limits(facts)
 	grant, granted, err := x.grant(ctx, facts, limits, event)
 	if err != nil {
 		return none, x.offering(facts, act, limits, err)

@@ -19,6 +19,7 @@ import (
 // facts are what a decision is made from: the outcome of step 4.
 type facts struct {
 	ask      ask
+	by       *actor // nil: no actor token came
 	agent    agents.Agent
 	who      agents.Authenticated
 	subject  subject
@@ -184,10 +185,7 @@ func (x *Exchange) fill(ctx context.Context, f *facts, target agents.Resource, t
 			return oauth.Unavailable(err)
 		}
 	}
-	for _, rec := range recs[2:] {
-		f.gens = append(f.gens, rec.Version)
-	}
-	f.gens = slices.Insert(f.gens, len(f.gens)-1, 0) // the grant's: one that was ever stopped is never used again
+	f.gens = generations(recs[2:])
 	if target.ID == "" {
 		return nil // step 6 refuses it
 	}
@@ -204,6 +202,16 @@ func (x *Exchange) fill(ctx context.Context, f *facts, target agents.Resource, t
 	}
 	f.bundle, err = x.cfg.Consents.Bundle(recs[1])
 	return err
+}
+
+// generations are the versions of what watched names, and that of the grant among them, which is zero: one that was ever stopped is never
+// used again.
+func generations(recs []store.Record) []uint64 {
+	gens := make([]uint64, 0, len(recs)+1)
+	for _, rec := range recs {
+		gens = append(gens, rec.Version)
+	}
+	return slices.Insert(gens, len(gens)-1, 0)
 }
 
 // guessTarget is where the resource lies that the request names, and the resource as last seen here; the registry is asked if
