@@ -1,6 +1,7 @@
 package exchange_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"obolus/agents"
 	"obolus/consent"
+	"obolus/internal/world"
 	"obolus/oauth"
 	"obolus/oauth/exchange"
 	"obolus/policy"
@@ -419,5 +421,52 @@ func TestAConfigurationIsComplete(t *testing.T) {
 	t.Parallel()
 	if _, err := exchange.New(exchange.Config{Issuer: "https://as.test"}); err == nil {
 		t.Error("half a configuration was taken")
+	}
+}
+
+// A token of a trusted issuer that says what it is good for is good for no more, by whichever name it says so; only one that says nothing stands for
+// what its issuer's tokens stand for.
+func TestScopesOfATrustedIssuer(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		says string
+		good []string // of mail.read and mail.send
+	}{
+		"nothing":                {`"x":1`, []string{"mail.read", "mail.send"}},
+		"a scope":                {`"scope":"mail.read"`, []string{"mail.read"}},
+		"an empty scope":         {`"scope":""`, nil},
+		"scp":                    {`"scp":"mail.read openid"`, []string{"mail.read"}},
+		"scp as a list":          {`"scp":["openid","mail.send"]`, []string{"mail.send"}},
+		"scp as an empty list":   {`"scp":[]`, nil},
+		"scp and an empty scope": {`"scp":"mail.read","scope":""`, nil},
+		"an empty scope and scp": {`"scope":"","scp":"mail.read"`, nil},
+		"scope and scp":          {`"scope":"mail.read","scp":["mail.read","mail.send"]`, []string{"mail.read"}},
+		"scp of another kind":    {`"scp":{"mail.read":true}`, nil},
+		"scp with a number":      {`"scp":["mail.read",1]`, nil},
+		"scp that is null":       {`"scp":null`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAsker(t)
+			idp := world.Key(t)
+			a.Trusted = []exchange.TrustedIssuer{{
+				Issuer: "https://idp.test", Keys: token.NewPublicSet(idp.Public()), Types: []oauth.TokenType{oauth.TypeJWT}, Scopes: []string{"mail.read", "mail.send"},
+			}}
+			a.Start()
+			a.allow(consent.Decision{Scopes: []string{"mail.read", "mail.send"}})
+			now := a.Now().Unix()
+			payload := fmt.Appendf(nil, `{"iss":"https://idp.test","sub":"alice","aud":%q,"iat":%d,"exp":%d,%s}`, world.Issuer, now, now+300, c.says)
+			compact, err := token.NewIssuer("https://idp.test").SignAs("JWT", payload, idp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, scope := range []string{"mail.read", "mail.send"} {
+				r := a.at(compact)
+				r.SubjectTokenType, r.Scope = oauth.TypeJWT, scope
+				if _, err := a.do(r); (err == nil) != slices.Contains(c.good, scope) {
+					t.Errorf("%s: %v", scope, err)
+				}
+			}
+		})
 	}
 }

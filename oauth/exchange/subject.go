@@ -2,13 +2,16 @@ package exchange
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"obolus/agents"
 	"obolus/oauth"
 	"obolus/oauth/details"
+	"obolus/oauth/strict"
 	"obolus/token"
 	"obolus/transaction"
 )
@@ -24,7 +27,7 @@ type TrustedIssuer struct {
 	Audience string
 	// SubjectPrefix is put before its sub to make the id of the user here.
 	SubjectPrefix string
-	// Scopes are what a token without a scope claim stands for; empty: nothing.
+	// Scopes are what a token stands for that does not say; empty: nothing.
 	Scopes []string
 	// Clients maps its client ids to agents here: an ID token is taken from the agent whose client it was issued to.
 	Clients map[string]string
@@ -94,11 +97,9 @@ func (x *Exchange) foreignSubject(ctx context.Context, a ask) (subject, error) {
 	if c.Subject == "" || c.Event || c.Confirm != nil || c.Act != nil && a.SubjectTokenType == oauth.TypeIDToken {
 		return subject{}, errSubject(oauth.ReasonSubject, errors.New("the claims are not those of the type"))
 	}
-	s := subject{
-		user: from.SubjectPrefix + c.Subject, claims: c, scopes: c.Scopes(), expires: time.Unix(c.Expires, 0), jti: from.Issuer + " " + c.ID,
-	}
-	if c.Scope == "" {
-		s.scopes = from.Scopes
+	s := subject{user: from.SubjectPrefix + c.Subject, claims: c, expires: time.Unix(c.Expires, 0), jti: from.Issuer + " " + c.ID}
+	if s.scopes, err = from.scopesOf(got); err != nil {
+		return subject{}, errSubject(oauth.ReasonSubject, err)
 	}
 	if a.SubjectTokenType == oauth.TypeIDToken {
 		client, err := issuedTo(c)
@@ -120,6 +121,34 @@ func issuedTo(c token.Claims) (string, error) {
 	default:
 		return "", errors.New("the ID token does not say to which client it was issued")
 	}
+}
+
+// scopesOf is what a token is good for: what it says by scope, be it nothing; or by scp, as some issuers call it; and if it does not say,
+// what the issuer's tokens stand for.
+func (t TrustedIssuer) scopesOf(got token.JWT) ([]string, error) {
+	if got.Claims.Scope != "" {
+		return got.Claims.Scopes(), nil
+	}
+	scopes, none := t.Scopes, false
+	err := strict.Object(got.Raw, strict.Limits{}, func(name string, value []byte) error {
+		switch {
+		case name == "scope":
+			none = true
+		case name == "scp" && value[0] == '"':
+			var list string
+			err := json.Unmarshal(value, &list)
+			scopes = strings.Fields(list)
+			return err
+		case name == "scp":
+			scopes = nil
+			return json.Unmarshal(value, &scopes)
+		}
+		return nil
+	})
+	if none {
+		return nil, err
+	}
+	return scopes, err
 }
 
 // agentFor is the agent whose client at the issuer this is; a client not mapped has the same id here.
