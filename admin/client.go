@@ -98,6 +98,9 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 		req.Header.Set("If-Match", call.Match)
 	}
 	res, err := c.HTTP.Do(req)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err // its method and address are told already
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrNoServer, c.Server, err)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -20,11 +22,11 @@ type cli struct {
 	Agent    operator.AgentCommand    `cmd:"" group:"For operators" help:"Register, change and stop agents."`
 	Resource operator.ResourceCommand `cmd:"" group:"For operators" help:"Register the APIs that accept tokens."`
 	Client   operator.ClientCommand   `cmd:"" group:"For operators" help:"Register apps and resource servers."`
-	User     operator.UserCommand     `cmd:"" group:"For operators" help:"Accounts of the people agents act for."`
+	User     operator.UserCommand     `cmd:"" group:"For operators" help:"Register the people agents act for, and keep them out."`
 	Grant    operator.GrantCommand    `cmd:"" group:"For operators" help:"See and end what users allowed."`
-	Policy   operator.PolicyCommand   `cmd:"" group:"For operators" help:"Check, test and explain guardrails."`
+	Policy   operator.PolicyCommand   `cmd:"" group:"For operators" help:"Check, test, change and explain guardrails."`
 	Audit    operator.AuditCommand    `cmd:"" group:"For operators" help:"Read and verify the ledger."`
-	Key      operator.KeyCommand      `cmd:"" group:"For operators" help:"The keys that sign tokens."`
+	Key      operator.KeyCommand      `cmd:"" group:"For operators" help:"List, rotate and withdraw the keys that sign tokens."`
 	Backup   operator.BackupCommand   `cmd:"" group:"For operators" help:"Copy the records into a file."`
 	Restore  operator.RestoreCommand  `cmd:"" group:"For operators" help:"Put the records of a backup back."`
 	Migrate  operator.MigrateCommand  `cmd:"" group:"For operators" help:"Move the records into another store."`
@@ -52,7 +54,7 @@ Exit codes: 0 done, 1 refused or failed, 2 the command line or the configuration
 func run(ctx context.Context, args []string, stage operator.Stage) error {
 	command, err := read(args, stage)
 	if err == nil && command != nil {
-		err = carryOut(ctx, command, stage)
+		err = located(carryOut(ctx, command, stage), command.Selected())
 	}
 	if err != nil {
 		fmt.Fprintln(stage.Err, "obolus: "+err.Error())
@@ -60,32 +62,55 @@ func run(ctx context.Context, args []string, stage operator.Stage) error {
 	return err
 }
 
+// located tells of what was not found where to look for what there is.
+func located(err error, command *kong.Node) error {
+	if operator.ExitCode(err) != operator.ExitNotFound || command.Parent == nil || strings.Contains(err.Error(), "`obolus ") {
+		return err
+	}
+	for _, c := range command.Parent.Children {
+		if c.Name == "list" && c.Name != command.Name {
+			return fmt.Errorf("%w; `obolus %s list` shows what there is", err, command.Parent.Name)
+		}
+	}
+	return err
+}
+
 // read takes the command line apart. Help that was asked for is printed, and there is no command then.
 func read(args []string, stage operator.Stage) (*kong.Context, error) {
 	helped := false
-	parser, err := kong.New(&cli{}, kong.Name("obolus"), kong.Description(about), kong.Writers(stage.Out, stage.Err),
-		kong.Exit(func(int) { helped = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+	parser, err := parserOf(stage.Out, stage.Err, func(int) { helped = true })
 	if err != nil {
 		return nil, err
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(asked(args))
 	switch {
 	case helped:
 		return nil, nil //nolint:nilnil // there is nothing to do and nothing wrong
 	case err != nil:
-		return nil, mistake{fmt.Errorf("%w; `%s --help` shows how", err, commandOf(err))}
+		return nil, operator.Usage(fmt.Errorf("%w; `%s --help` shows how", err, commandOf(err)))
 	}
 	return command, nil
 }
 
-// mistake is a command line that cannot be understood.
-type mistake struct{ error }
+// parserOf is the parser of command lines. It prints help to out, and then calls exit, which may return.
+func parserOf(out, errs io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(&cli{}, kong.Name("obolus"), kong.Description(about), kong.Writers(out, errs), kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+}
 
-// Is makes it one of usage.
-func (mistake) Is(target error) bool { return target == operator.ErrUsage }
+// asked is a command line as it was meant: what other programs call help and version is understood too.
+func asked(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	case args[0] == "--version":
+		return append([]string{"version"}, args[1:]...)
+	default:
+		return args
+	}
+}
 
 // commandOf is the command that a mistake was made in, as far as the words were understood.
 func commandOf(err error) string {

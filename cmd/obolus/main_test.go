@@ -136,7 +136,7 @@ func TestTheProgram(t *testing.T) {
 		{"version", []string{"version"}, 0, []string{"obolus "}},
 		{"no such command", []string{"policy", "chek"}, 2, []string{`did you mean "check"`, "obolus policy --help"}},
 		{"no such flag", []string{"serve", "--lisen", "x"}, 2, []string{"--listen"}},
-		{"a wrong configuration", []string{"serve", "--live", "x"}, 2, []string{"--live: live: begins with none of memory:"}},
+		{"a wrong configuration", []string{"serve", "--live", "x"}, 2, []string{"--live: begins with none of memory:"}},
 		{"no configuration", []string{"serve", "--config", "/nowhere.yaml"}, 2, []string{"the configuration file /nowhere.yaml does not exist"}},
 		{"a command without what it needs", []string{"grant", "list"}, 2, []string{"--user"}},
 	} {
@@ -257,7 +257,7 @@ func TestCommandsWithoutAServer(t *testing.T) {
 	dir := t.TempDir()
 	file := configFile(t, dir)
 	key := filepath.Join(dir, "mail.pem")
-	obolus(t, "client", "add", "mail-server", "--new-key", key, "--config", file).want(t, 0, "Registered the client mail-server", key)
+	obolus(t, "client", "add", "mail-server", "--new-key", key, "--config", file, "--offline").want(t, 0, "Registered the client mail-server", key)
 	obolus(t, "resource", "add", "mail", "https://mail.example.com", "--scope", "mail.read=Read your mail", "--served-by", "mail-server", "--config", file).
 		want(t, 0, "redemption: required")
 	obolus(t, "client", "list", "--config", file, "--json").want(t, 0, `"id": "mail-server"`)
@@ -279,7 +279,7 @@ func TestAWholeLifeByCommands(t *testing.T) {
 	do(0, "Registered the client mail-server", "client", "add", "mail-server", "--new-key", at("server.pem"))
 	do(0, "Registered the resource mail", "resource", "add", "mail", "https://mail.example.com", "--scope", "mail.read=Read", "--served-by", "mail-server")
 	do(0, "Registered the agent mailer", "agent", "add", "mailer", "--name", "Mail helper", "--new-key", at("agent.pem"), "--resource", "mail", "--scope", "mail.read")
-	do(4, "there is agent mailer already", "agent", "add", "mailer", "--new-key", at("other.pem"))
+	do(4, "the agent mailer is registered already; `obolus agent show mailer` prints it", "agent", "add", "mailer", "--new-key", at("other.pem"))
 	do(0, "Mail helper", "agent", "list", "-q", "helper")
 	do(0, "mail.read", "agent", "show", "mailer")
 	do(0, "30s", "agent", "edit", "mailer", "--lifetime", "30s")
@@ -360,8 +360,8 @@ func TestGuardrailsByCommands(t *testing.T) {
 	cases := put("cases.json", `[{"name":"it is allowed","allow":true,"input":`+must(os.ReadFile(in))+`}]`)
 	obolus(t, "policy", "test", cases, "--policies", forbid).want(t, 1, "FAILED", "1 of 1 cases")
 	file := configFile(t, dir)
-	obolus(t, "policy", "explain", in, "--policies", forbid, "--config", file).want(t, 0, "refused", "never", "satisfied")
-	obolus(t, "policy", "replay", "--draft", forbid, "--config", file).want(t, 0, "0 requests")
+	obolus(t, "policy", "explain", in, "--policies", forbid, "--config", file, "--offline").want(t, 0, "refused", "never", "satisfied")
+	obolus(t, "policy", "replay", "--draft", forbid, "--config", file, "--offline").want(t, 0, "0 requests")
 	obolus(t, "policy", "schema").want(t, 0, "entity")
 }
 
@@ -487,7 +487,9 @@ func TestTheDoctor(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := configFile(t, dir)
-	obolus(t, "doctor", "--config", file).want(t, 0, "it can be read", "plain http", "no server runs")
+	obolus(t, "doctor", "--config", file).want(t, 0, "it can be read", "plain http", "no server runs, and there are no records yet")
+	obolus(t, "agent", "list", "--config", file, "--offline").want(t, 0)
+	obolus(t, "doctor", "--config", file).want(t, 0, "no server runs; both stores open")
 	if err := os.Chmod(filepath.Join(dir, "data", "master.key"), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -294,7 +294,7 @@ func TestVariablesAndFlagsAreNamed(t *testing.T) {
 	}{
 		{"an unknown variable", config.Sources{Environ: []string{"OBOLUS_ISUER=x"}}, "OBOLUS_ISUER: no setting has this name; `obolus serve --help` lists them"},
 		{"a wrong variable", config.Sources{Environ: []string{"OBOLUS_LOG_LEVEL=loud"}}, `OBOLUS_LOG_LEVEL: log.level: "loud" is none of debug, info, warn, error`},
-		{"a wrong flag", config.Sources{Flags: []config.Flag{{Name: "--live", Path: "live", Value: "x"}}}, `--live: live: begins with none of memory:, redis://, rediss://, redis+sentinel://, redis+cluster://`},
+		{"a wrong flag", config.Sources{Flags: []config.Flag{{Name: "--live", Path: "live", Value: "x"}}}, `--live: begins with none of memory:, redis://, rediss://, redis+sentinel://, redis+cluster://`},
 		{"no file", config.Sources{File: "/nowhere/obolus.yaml"}, "the configuration file /nowhere/obolus.yaml does not exist"},
 	} {
 		if _, err := config.Load(c.from); err == nil || err.Error() != c.want {

@@ -22,15 +22,15 @@ import (
 type AgentCommand struct {
 	Connection
 
-	List      AgentList   `cmd:"" help:"List agents."`
-	Show      AgentShow   `cmd:"" help:"Show one agent."`
-	Add       AgentAdd    `cmd:"" help:"Register an agent."`
-	Edit      AgentEdit   `cmd:"" help:"Change what is registered of an agent."`
-	Suspend   AgentState  `cmd:"" help:"Stop an agent, and everything that came of it, until it is resumed."`
-	Resume    AgentState  `cmd:"" help:"Let a proposed or suspended agent act."`
-	Retire    AgentState  `cmd:"" help:"Stop an agent for good."`
-	RotateKey AgentRotate `cmd:"" help:"Give an agent another key, or another secret."`
-	Remove    AgentRemove `cmd:"" help:"Stop an agent and take it out of the registry."`
+	List      AgentList    `cmd:"" help:"List agents."`
+	Show      AgentShow    `cmd:"" help:"Show one agent."`
+	Add       AgentAdd     `cmd:"" help:"Register an agent."`
+	Edit      AgentEdit    `cmd:"" help:"Change what is registered of an agent."`
+	Suspend   AgentSuspend `cmd:"" help:"Stop an agent, and everything that came of it, until it is resumed."`
+	Resume    AgentResume  `cmd:"" help:"Let a proposed or suspended agent act."`
+	Retire    AgentRetire  `cmd:"" help:"Stop an agent for good."`
+	RotateKey AgentRotate  `cmd:"" help:"Give an agent another key, or another secret."`
+	Remove    AgentRemove  `cmd:"" help:"Stop an agent and take it out of the registry."`
 }
 
 // Help teaches by example.
@@ -46,7 +46,7 @@ func (AgentCommand) Help() string {
 // AgentList is `obolus agent list`.
 type AgentList struct {
 	search
-	State string `enum:",proposed,active,suspended,retired" default:"" help:"Only those in this state."`
+	State string `enum:",proposed,active,suspended,retired" default:"" help:"Only those in this state: proposed, active, suspended or retired." placeholder:"STATE"`
 	Owner string `help:"Only those of this owner." placeholder:"WHO"`
 	Label string `help:"Only those with this label." placeholder:"NAME[=VALUE]"`
 	Due   bool   `help:"Only those that are over, or that somebody has to look at again."`
@@ -207,7 +207,7 @@ type profile struct {
 	DetailsType []string `help:"A type of authorization_details it may ask for; again for each." placeholder:"TYPE" sep:"none"`
 
 	Details         *string        `help:"The widest authorization_details it may get; @FILE reads them." placeholder:"JSON"`
-	Lifetime        *time.Duration `help:"The longest a token of it lives." placeholder:"60s"`
+	Lifetime        *time.Duration `help:"The longest a token of it lives." placeholder:"DURATION"`
 	Uses            *int           `help:"The most transactions one consent pays for; 0: no limit." placeholder:"N"`
 	Depth           *int           `help:"The longest chain of actors; 0: the server's limit." placeholder:"N"`
 	Rate            *int           `help:"The most exchanges in a minute; 0: no limit." placeholder:"N"`
@@ -215,8 +215,8 @@ type profile struct {
 	DelegatesTo     []string       `help:"An agent it may hand on to; again for each." placeholder:"ID" sep:"none"`
 	DPoP            *bool          `help:"Demand proof of a key with every request (RFC 9449)." name:"dpop" negatable:""`
 
-	Expires   *string `help:"It may not act from then on: a time, how long from now, or never." placeholder:"90d"`
-	Recertify *string `help:"Somebody has to look at the registration again then: a time, how long from now, or never." placeholder:"180d"`
+	Expires   *string `help:"It may not act from then on: a time, how long from now, or never." placeholder:"WHEN"`
+	Recertify *string `help:"Somebody has to look at the registration again then: a time, how long from now, or never." placeholder:"WHEN"`
 }
 
 func set[T any](into *T, v *T) {
@@ -272,7 +272,7 @@ func (p profile) labels(a *agents.Agent) error {
 			continue
 		}
 		if !ok || name == "" {
-			return fmt.Errorf("%w: --label %q is no NAME=VALUE", ErrUsage, l)
+			return usage("--label %q is no NAME=VALUE", l)
 		}
 		a.Labels[name] = value
 	}
@@ -291,7 +291,7 @@ func (p profile) details(a *agents.Agent) error {
 		}
 	}
 	if len(text) > 0 && !json.Valid(text) {
-		return fmt.Errorf("%w: --details is no JSON", ErrUsage)
+		return usage("--details is no JSON")
 	}
 	a.Ceiling.Details = text
 	return nil
@@ -312,7 +312,7 @@ func moment(into *time.Time, said *string, now time.Time) error {
 	}
 	t, ok := timeOf(*said)
 	if !ok {
-		return fmt.Errorf("%w: %q is neither a time like 2030-01-02T15:04:05Z nor a duration like 90d nor never", ErrUsage, *said)
+		return usage("%q is neither a time like 2030-01-02T15:04:05Z nor a duration like 90d nor never", *said)
 	}
 	*into = t.UTC()
 	return nil
@@ -355,14 +355,14 @@ func (c *AgentAdd) Run(ctx context.Context, s *Session) error {
 	var done admin.AgentAnswer
 	_, err := s.api.Do(ctx, admin.Call{Method: http.MethodPut, Path: admin.Path("agents", c.ID), Body: a}, &done)
 	if err != nil {
-		return taken(err, "agent", c.ID)
+		return c.refused(taken(err, "agent", c.ID))
 	}
 	if s.json {
 		return s.print(done, nil)
 	}
 	s.say("Registered the agent %s.", c.ID)
 	c.tell(s, done.Secret)
-	return nil
+	return s.mindCeiling(ctx, done.Agent)
 }
 
 // AgentEdit is `obolus agent edit`.
@@ -399,28 +399,53 @@ func (c *AgentEdit) Run(ctx context.Context, s *Session) error {
 	if _, err := s.api.Do(ctx, admin.Call{Method: http.MethodPut, Path: path, Body: a, Match: tag}, &done); err != nil {
 		return err
 	}
-	return s.printAgent(done.Agent, nil)
+	return errors.Join(s.printAgent(done.Agent, nil), s.mindCeiling(ctx, done.Agent))
 }
 
-// AgentState is `obolus agent suspend`, resume and retire.
-type AgentState struct {
+// agentState is what the commands have in common that move an agent to another state.
+type agentState struct {
 	ID  string `arg:"" help:"The agent's id."`
 	Why string `help:"For the ledger." placeholder:"TEXT"`
 }
 
+// AgentSuspend is `obolus agent suspend`.
+type AgentSuspend struct{ agentState }
+
 // Help teaches by example.
-func (AgentState) Help() string {
-	return `When this answers, no server accepts anything against it any more.
+func (AgentSuspend) Help() string {
+	return `When this answers, no server accepts a token or a request of the agent any more.
 
 Examples:
 
-  obolus agent suspend mailer --why "it sends too much"
-  obolus agent resume mailer --why "fixed in 1.4"
-  obolus agent retire mailer`
+  obolus agent suspend mailer --why "it sends too much"`
+}
+
+// AgentResume is `obolus agent resume`.
+type AgentResume struct{ agentState }
+
+// Help teaches by example.
+func (AgentResume) Help() string {
+	return `Tokens from before it was suspended stay worthless. What users allowed is as it was.
+
+Examples:
+
+  obolus agent resume mailer --why "fixed in 1.4"`
+}
+
+// AgentRetire is `obolus agent retire`.
+type AgentRetire struct{ agentState }
+
+// Help teaches by example.
+func (AgentRetire) Help() string {
+	return `When this answers, no server accepts a token or a request of the agent any more, and it cannot be resumed. It stays in the registry.
+
+Examples:
+
+  obolus agent retire mailer --why "replaced by mailer-2"`
 }
 
 // Run moves the agent; which way is the name of the command.
-func (c *AgentState) Run(ctx context.Context, s *Session, name CommandName) error {
+func (c *agentState) Run(ctx context.Context, s *Session, name CommandName) error {
 	var a agents.Agent
 	call, began := admin.Call{Method: http.MethodPost, Path: admin.Path("agents", c.ID, string(name)), Body: admin.Why{Why: c.Why}}, s.Now()
 	if _, err := s.api.Do(ctx, call, &a); err != nil {
@@ -520,8 +545,13 @@ func (c *AgentRemove) Run(ctx context.Context, s *Session) error {
 
 // taken makes the API's wish for a condition into what it means here.
 func taken(err error, kind, id string) error {
-	if ExitCode(err) == ExitConflict {
-		return fmt.Errorf("there is %s %s already, or something else of that name: %w", kind, id, err)
+	p, told := errors.AsType[*admin.Problem](err)
+	if !told || p.Status != http.StatusPreconditionRequired {
+		return err
 	}
-	return err
+	text := "the %s %s is registered already"
+	if kind != "user" {
+		text += "; `obolus %[1]s show %[2]s` prints it"
+	}
+	return &admin.Problem{Status: http.StatusConflict, Code: admin.CodeConflict, Detail: fmt.Sprintf(text, kind, id)}
 }

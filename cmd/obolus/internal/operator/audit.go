@@ -43,7 +43,7 @@ type selection struct {
 	Agent string `help:"Only events in which this agent acted." placeholder:"ID"`
 	User  string `help:"Only events of this user." placeholder:"ID"`
 	Kind  string `help:"Only events of this kind: exchange, redeem, consent, stop, …" placeholder:"KIND"`
-	Since string `help:"Only events from then on: a time, or how long ago." placeholder:"1h"`
+	Since string `help:"Only events from then on: a time, or how long ago." placeholder:"WHEN"`
 }
 
 func (c selection) values(now time.Time) (url.Values, error) {
@@ -64,7 +64,7 @@ func (c selection) values(now time.Time) (url.Values, error) {
 		v.Set("since", t.UTC().Format(time.RFC3339))
 		return v, nil
 	}
-	return nil, fmt.Errorf("%w: --since %q is neither a time like 2030-01-02T15:04:05Z nor a duration like 1h", ErrUsage, c.Since)
+	return nil, usage("--since %q is neither a time like 2030-01-02T15:04:05Z nor a duration like 1h", c.Since)
 }
 
 // timeOf reads a time as people write it.
@@ -90,7 +90,7 @@ func duration(s string) (time.Duration, bool) {
 // AuditList is `obolus audit list`.
 type AuditList struct {
 	selection
-	Limit  int  `default:"50"                            help:"At most so many, the newest." placeholder:"N" short:"n"`
+	Limit  int  `default:"50"                            help:"At most so many, the newest." short:"n"`
 	Follow bool `help:"Go on with what happens from now on." short:"f"`
 }
 
@@ -228,7 +228,7 @@ func (c *AuditShow) Run(ctx context.Context, s *Session) error {
 func (s *Session) event(ctx context.Context, seq uint64) (audit.Event, error) {
 	var got admin.EventList
 	if seq == 0 {
-		return audit.Event{}, fmt.Errorf("%w: events are counted from 1", ErrUsage)
+		return audit.Event{}, usage("events are counted from 1")
 	}
 	q := url.Values{"after": {fmt.Sprint(seq - 1)}, "limit": {"1"}}
 	if _, err := s.api.Do(ctx, admin.Call{Method: http.MethodGet, Path: "/audit", Query: q}, &got); err != nil {

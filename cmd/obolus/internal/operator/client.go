@@ -133,7 +133,7 @@ func (c *ClientAdd) Run(ctx context.Context, s *Session) error {
 	var done admin.ClientAnswer
 	_, err := s.api.Do(ctx, admin.Call{Method: http.MethodPut, Path: admin.Path("clients", c.ID), Body: cl}, &done)
 	if err != nil {
-		return taken(err, "a client", c.ID)
+		return c.refused(taken(err, "client", c.ID))
 	}
 	if s.json {
 		return s.print(done, nil)

@@ -7,10 +7,14 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/http"
 	"os"
 	"slices"
 
+	"obolus/admin"
 	"obolus/agents"
 	"obolus/cmd/obolus/internal/config"
 	"obolus/oauth"
@@ -21,7 +25,7 @@ type credential struct {
 	KeyFile string `group:"Credential" help:"Its public key: PEM, JWK or JWKS." placeholder:"FILE" type:"existingfile" xor:"credential"`
 	NewKey  string `group:"Credential" help:"Make a key, write the private part here and register the public one." placeholder:"FILE" xor:"credential"`
 	JWKSURI string `group:"Credential" help:"Where it publishes its keys." name:"jwks-uri" placeholder:"URL" xor:"credential"`
-	Auth    string `enum:",private_key_jwt,spiffe_jwt,spiffe_x509,federated_jwt,tls_client_auth,self_signed_tls_client_auth,client_secret_basic,client_secret_post,none" default:"" group:"Credential" help:"How it authenticates; by what is said of it, or with a key."`
+	Auth    string `enum:",private_key_jwt,spiffe_jwt,spiffe_x509,federated_jwt,tls_client_auth,self_signed_tls_client_auth,client_secret_basic,client_secret_post,none" default:"" group:"Credential" help:"How it authenticates: private_key_jwt, spiffe_jwt, spiffe_x509, federated_jwt, tls_client_auth, self_signed_tls_client_auth, client_secret_basic, client_secret_post or none. If not said, by what else is said of it, or with a key." placeholder:"METHOD"`
 	identity
 }
 
@@ -54,7 +58,7 @@ func (c *credential) apply(into *agents.Credential, usual oauth.AuthMethod) erro
 	case c.NewKey != "":
 		into.JWKS, err = newKey(c.NewKey)
 	case into.Auth == oauth.AuthPrivateKeyJWT && c.JWKSURI == "":
-		err = fmt.Errorf("%w: say its key: --new-key FILE makes one", ErrUsage)
+		err = usage("say its key: --new-key FILE makes one")
 	}
 	return err
 }
@@ -67,6 +71,15 @@ func (c *credential) tell(s *Session, secret string) {
 	if secret != "" {
 		s.say("Its secret, shown once:\n\n  %s", secret)
 	}
+}
+
+// refused takes back the new key of a registration that was refused, so that it can be tried again. A key is kept when nobody knows what became of
+// its registration.
+func (c *credential) refused(err error) error {
+	if p, told := errors.AsType[*admin.Problem](err); c.NewKey == "" || !told || p.Status >= http.StatusInternalServerError {
+		return err
+	}
+	return errors.Join(err, os.Remove(c.NewKey))
 }
 
 // newKey makes an ES256 key, writes it to a file of its own and gives the public part.
@@ -84,6 +97,9 @@ func newKey(file string) (json.RawMessage, error) {
 		return nil, err
 	}
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator says which file
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("%s is there already, and no key is written over: name another file, or register the public key of that one with --key-file", file)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("write the new key: %w", err)
 	}

@@ -100,6 +100,9 @@ func (c *DoctorCommand) stores(ctx context.Context, stage Stage, cfg config.Conf
 	if running(ctx, cfg) {
 		return c.ask(ctx, stage)
 	}
+	if err := there(cfg.Records); err != nil && cfg.Live == "memory:" { // looking must not begin a store
+		return []symptom{{"good", "stores", "no server runs, and there are no records yet: the first start makes " + cfg.Records}}, nil
+	}
 	_, closed, err := stage.Open(ctx, cfg)
 	switch {
 	case errors.Is(err, store.ErrLocked):

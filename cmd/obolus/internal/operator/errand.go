@@ -18,19 +18,20 @@ import (
 	"strings"
 	"time"
 
+	"obolus/admin"
 	"obolus/oauth"
 	"obolus/token"
 )
 
 // Issuer is the flag of the commands that play an app or an agent, which need no operator's token.
 type Issuer struct {
-	Server string `default:"http://127.0.0.1:8420" env:"OBOLUS_SERVER" help:"The issuer." placeholder:"URL"`
+	Server string `default:"http://127.0.0.1:8420" env:"OBOLUS_SERVER" help:"The issuer."`
 }
 
 // TokenLogin is `obolus token login`: the app's part of an errand.
 type TokenLogin struct {
 	Issuer
-	Client   string        `help:"The app: a public client with the redirect URI http://127.0.0.1/callback." required:""`
+	Client   string        `help:"The app: a public client with the redirect URI http://127.0.0.1/callback." placeholder:"ID" required:""`
 	Resource string        `help:"The API that the app wants a token for; left out, for the issuer itself." placeholder:"URI"`
 	Scope    []string      `help:"What the app wants to do; may be repeated." required:"" sep:" "`
 	Timeout  time.Duration `default:"5m" help:"How long to wait for the browser."`
@@ -48,6 +49,9 @@ Examples:
 
 // Run signs a person in by the authorization code flow with PKCE, RFC 6749 section 4.1, RFC 7636 and RFC 8252 section 7.3.
 func (c *TokenLogin) Run(ctx context.Context, stage Stage) error {
+	if err := isServer(c.Server); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -113,14 +117,17 @@ func comeBack(ctx context.Context, listener net.Listener, state, issuer string) 
 	case out := <-came:
 		return out.code, out.err
 	case <-ctx.Done():
-		return "", errors.New("nobody came back from the browser in time")
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return "", errors.New("nobody signed in")
+		}
+		return "", errors.New("nobody came back from the browser in time: if its page told of a mistake, that is to be mended; else run this again, --timeout says how long to wait")
 	}
 }
 
 // TokenExchange is `obolus token exchange`: the agent's part of an errand.
 type TokenExchange struct {
 	Issuer
-	Agent    string        `help:"The agent." required:""`
+	Agent    string        `help:"The agent." placeholder:"ID" required:""`
 	Key      string        `help:"The agent's private key, PEM." placeholder:"FILE" required:"" type:"existingfile"`
 	Subject  string        `help:"The file with the user's token; - is the standard input." placeholder:"FILE" required:""`
 	Resource string        `help:"The one API that the token is for; left out, the agent's default." placeholder:"URI"`
@@ -142,6 +149,9 @@ Examples:
 
 // Run exchanges the token, RFC 8693 section 2.
 func (c *TokenExchange) Run(ctx context.Context, stage Stage) error {
+	if err := isServer(c.Server); err != nil {
+		return err
+	}
 	key, subject, err := c.files(stage.In)
 	if err != nil {
 		return err
@@ -192,25 +202,49 @@ func (c *TokenExchange) files(in io.Reader) (*token.SigningKey, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", c.Key, err)
 	}
+	subject, err := c.subject(in)
+	if err == nil && (subject == "" || strings.Trim(subject, tokenLetters) != "") {
+		err = usage("--subject: %s holds no token", c.Subject)
+	}
+	return key, subject, err
+}
+
+// tokenLetters are those of a JWT; any other token that can be exchanged has no others.
+const tokenLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~+/="
+
+func (c *TokenExchange) subject(in io.Reader) (string, error) {
 	if c.Subject == "-" {
-		subject, err := given{Token: "-"}.read(in)
-		return key, subject, err
+		return given{Token: "-"}.read(in)
 	}
 	data, err := os.ReadFile(c.Subject)
-	return key, strings.TrimSpace(string(data)), err
+	if err != nil {
+		return "", usage("--subject: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
 }
 
 func (c *TokenExchange) show(stage Stage, answer oauth.TokenAnswer, err error) error {
-	if err != nil {
+	no, told := errors.AsType[*refusal](err)
+	switch {
+	case told && c.JSON:
+		return errors.Join(err, pretty(stage.Out, no.said))
+	case told && no.Code == string(oauth.InvalidClient):
+		return fmt.Errorf("%w: no agent is registered as %s, or the key in %s is none of its keys", err, c.Agent, c.Key)
+	case err != nil:
 		return err
-	}
-	if !c.JSON {
+	case c.JSON:
+		return pretty(stage.Out, answer)
+	default:
 		fmt.Fprintln(stage.Out, answer.AccessToken)
 		return nil
 	}
-	enc := json.NewEncoder(stage.Out)
+}
+
+func pretty(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
-	return enc.Encode(answer) //nolint:gosec // printing it is what was asked for
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }
 
 // refusal is a refusal of the token endpoint.
@@ -222,6 +256,8 @@ type refusal struct {
 	Interval    int    `json:"interval"`
 	// Grantable is what would have been granted of a request that was too wide.
 	Grantable json.RawMessage `json:"grantable"`
+
+	said json.RawMessage // all of it
 }
 
 // Error is for the person at the terminal.
@@ -253,8 +289,11 @@ func (i Issuer) ask(ctx context.Context, form url.Values, header http.Header) (o
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	client := &http.Client{Timeout: 90 * time.Second}
 	res, err := client.Do(req)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err
+	}
 	if err != nil {
-		return oauth.TokenAnswer{}, fmt.Errorf("no answer from %s: %w", i.Server, err)
+		return oauth.TokenAnswer{}, fmt.Errorf("%w at %s: %w; --server says where one is", admin.ErrNoServer, i.Server, err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
@@ -265,7 +304,7 @@ func (i Issuer) ask(ctx context.Context, form url.Values, header http.Header) (o
 		var answer oauth.TokenAnswer
 		return answer, json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
 	}
-	var no refusal
+	no := refusal{said: body}
 	if json.Unmarshal(body, &no) != nil || no.Code == "" {
 		return oauth.TokenAnswer{}, fmt.Errorf("%s answered %s", i.Server, res.Status)
 	}

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"obolus/admin"
@@ -19,8 +20,22 @@ const (
 	ExitUnavailable = 5 // no server, or a store does not answer
 )
 
-// ErrUsage marks a mistake in the command line that only the command itself can see.
+// ErrUsage is what every mistake in the command line is.
 var ErrUsage = errors.New("usage")
+
+// Usage makes an error a mistake in the command line. It is told as it is.
+func Usage(err error) error { return mistake{err} }
+
+// usage is a mistake that only the command itself can see.
+func usage(format string, args ...any) error { return mistake{fmt.Errorf(format, args...)} }
+
+type mistake struct{ error }
+
+// Is makes it one of usage.
+func (mistake) Is(target error) bool { return target == ErrUsage }
+
+// Unwrap gives the mistake itself.
+func (m mistake) Unwrap() error { return m.error }
 
 // ExitCode is the exit code for the outcome of a command.
 func ExitCode(err error) int {

@@ -1,7 +1,6 @@
 package operator
 
 import (
-	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -35,7 +34,7 @@ func (i *identity) apply(into *agents.Credential, auth string) (bool, error) {
 		c.Auth = oauth.AuthFederated
 		c.Federated = &agents.Federated{Issuer: i.WorkloadIssuer, Subject: i.WorkloadSubject, Claims: i.WorkloadClaim}
 	case i.WorkloadSubject != "" || len(i.WorkloadClaim) > 0:
-		return false, fmt.Errorf("%w: say whose tokens have that subject or claim: --workload-issuer", ErrUsage)
+		return false, usage("say whose tokens have that subject or claim: --workload-issuer")
 	case i.CertificateFor != "":
 		subject, err := certificateSubject(i.CertificateFor)
 		if err != nil {
@@ -46,7 +45,7 @@ func (i *identity) apply(into *agents.Credential, auth string) (bool, error) {
 		return false, nil
 	}
 	if auth != "" && auth != string(c.Auth) {
-		return false, fmt.Errorf("%w: who authenticates by %s is not known by that", ErrUsage, auth)
+		return false, usage("who authenticates by %s is not known by that", auth)
 	}
 	*into = c
 	return true, nil
@@ -57,7 +56,7 @@ func certificateSubject(s string) (agents.CertificateSubject, error) {
 	var subject agents.CertificateSubject
 	into, ok := map[string]*string{"dn": &subject.DN, "dns": &subject.DNS, "uri": &subject.URI, "ip": &subject.IP, "email": &subject.Email}[kind]
 	if !ok || name == "" {
-		return subject, fmt.Errorf("%w: %q is none of dn:NAME, dns:NAME, uri:URI, ip:ADDRESS and email:ADDRESS", ErrUsage, s)
+		return subject, usage("%q is none of dn:NAME, dns:NAME, uri:URI, ip:ADDRESS and email:ADDRESS", s)
 	}
 	*into = name
 	return subject, nil

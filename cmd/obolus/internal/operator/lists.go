@@ -37,7 +37,7 @@ func pages[L any](ctx context.Context, s *Session, path string, query url.Values
 // search is the flags of a list.
 type search struct {
 	Search string `help:"Only those with this text in their id or names." placeholder:"TEXT" short:"q"`
-	Limit  int    `default:"1000"                                         help:"At most so many." placeholder:"N"`
+	Limit  int    `default:"1000"                                         help:"At most so many."`
 }
 
 func (q search) values() url.Values {

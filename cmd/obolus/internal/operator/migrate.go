@@ -53,7 +53,7 @@ func (c *MigrateCommand) Run(ctx context.Context, stage Stage) (err error) {
 		return err
 	}
 	if from.Records == to.Records {
-		return fmt.Errorf("%w: --from and --to are the same", ErrUsage)
+		return usage("--from and --to are the same")
 	}
 	if err := there(from.Records); err != nil {
 		return err

@@ -92,7 +92,7 @@ func loaded(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w\n%w", err, ErrUsage)
+	return Usage(err)
 }
 
 // PolicyCheck is `obolus policy check`.
@@ -155,7 +155,7 @@ func (c *PolicyTest) Run(stage Stage) error {
 		}
 		cases, err := policy.ReadCases(data)
 		if err != nil {
-			return fmt.Errorf("%s: %w: %w", name, err, ErrUsage)
+			return usage("%s: %w", name, err)
 		}
 		results = append(results, engine.Test(cases)...)
 	}
@@ -254,7 +254,7 @@ func (c *PolicyExplain) input(ctx context.Context, s *Session) (policy.Input, er
 		}
 		in, ok := policy.Past(e)
 		if !ok {
-			return in, fmt.Errorf("%w: guardrails had no say in event %d (%s)", ErrUsage, seq, e.Kind)
+			return in, usage("guardrails had no say in event %d (%s)", seq, e.Kind)
 		}
 		return newMemory(s).complete(ctx, in)
 	}
@@ -270,7 +270,7 @@ func (c *PolicyExplain) input(ctx context.Context, s *Session) (policy.Input, er
 	}
 	cases, err := policy.ReadCases([]byte(`[{"name":"input","allow":false,"input":` + string(data) + `}]`))
 	if err != nil {
-		return policy.Input{}, fmt.Errorf("the input: %w: %w", err, ErrUsage)
+		return policy.Input{}, usage("the input: %w", err)
 	}
 	in := cases[0].Input
 	if in.Now.IsZero() {
@@ -325,8 +325,8 @@ func (m *memory) complete(ctx context.Context, in policy.Input) (policy.Input, e
 // PolicyReplay is `obolus policy replay`.
 type PolicyReplay struct {
 	Draft []string `help:"A file of the draft; again for each. It takes the place of all guardrails in force." placeholder:"FILE" required:"" sep:"none" type:"existingfile"`
-	Since string   `default:"7d" help:"From then on: a time, or how long ago." placeholder:"7d"`
-	Limit int      `default:"20" help:"Show at most so many differences." placeholder:"N"`
+	Since string   `default:"7d" help:"From then on: a time, or how long ago."`
+	Limit int      `default:"20" help:"Show at most so many differences."`
 	Connection
 }
 

@@ -157,7 +157,7 @@ func (c *PolicyPut) Run(ctx context.Context, s *Session) error {
 	var err error
 	if c.File == "-" {
 		if c.Name == "" {
-			return fmt.Errorf("%w: say --name for what comes from the standard input", ErrUsage)
+			return usage("say --name for what comes from the standard input")
 		}
 		text, err = io.ReadAll(io.LimitReader(s.In, 2<<20))
 	} else {
@@ -243,7 +243,7 @@ func (c *PolicyRemove) Run(ctx context.Context, s *Session) error {
 // PolicyHistory is `obolus policy history`.
 type PolicyHistory struct {
 	Name  string `arg:"" help:"Only changes of this file." optional:""`
-	Limit int    `default:"50" help:"At most so many." placeholder:"N"`
+	Limit int    `default:"50" help:"At most so many."`
 	Connection
 }
 

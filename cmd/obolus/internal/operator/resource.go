@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -104,10 +103,10 @@ type ResourceAdd struct {
 	Scope       []string      `help:"A scope and, after =, what it means to people; again for each." placeholder:"SCOPE=TEXT" sep:"none"`
 	DetailsType []string      `help:"A type of authorization_details it understands; again for each." placeholder:"TYPE" sep:"none"`
 	ServedBy    []string      `help:"A client or agent that is this resource, and redeems its tokens; again for each." placeholder:"ID" sep:"none"`
-	Redemption  string        `enum:",required,none" default:"" help:"Whether each token is redeemed once; required when somebody serves it."`
+	Redemption  string        `enum:",required,none" default:"" help:"Whether each token is redeemed once: required or none. If not said, required when somebody serves it." placeholder:"HOW"`
 	Algorithm   string        `help:"What its tokens are signed with: ES256, EdDSA, PS256 or RS256." placeholder:"ALG"`
-	Lifetime    time.Duration `help:"The longest its tokens live." placeholder:"60s"`
-	MaxAuthAge  time.Duration `help:"How long ago the user may have signed in." placeholder:"8h"`
+	Lifetime    time.Duration `help:"The longest its tokens live." placeholder:"DURATION"`
+	MaxAuthAge  time.Duration `help:"How long ago the user may have signed in." placeholder:"DURATION"`
 }
 
 // Help teaches by example.
@@ -132,20 +131,20 @@ func (c *ResourceAdd) Run(ctx context.Context, s *Session) error {
 	for _, one := range c.Scope {
 		scope, text, _ := strings.Cut(one, "=")
 		if _, twice := r.Scopes[scope]; twice {
-			return fmt.Errorf("%w: the scope %s is there twice", ErrUsage, scope)
+			return usage("the scope %s is there twice", scope)
 		}
 		r.Scopes[scope] = text
 	}
 	var done agents.Resource
 	_, err := s.api.Do(ctx, admin.Call{Method: http.MethodPut, Path: admin.Path("resources", c.ID), Body: r}, &done)
 	if err != nil {
-		return taken(err, "a resource", c.ID)
+		return taken(err, "resource", c.ID)
 	}
 	if s.json {
 		return s.print(done, nil)
 	}
 	s.say("Registered the resource %s at %s; redemption: %s.", done.ID, done.URI, done.Redemption)
-	return nil
+	return s.mindServers(ctx, done)
 }
 
 // ResourceRemove is `obolus resource remove`.

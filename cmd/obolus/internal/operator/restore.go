@@ -192,7 +192,7 @@ func (c *RestoreCommand) room(ctx context.Context, to store.Durable, head event)
 	case !c.Replace:
 		return nil, fmt.Errorf("%w, and a backup goes into an empty store: name another one, or remove them with --replace --yes", err)
 	case !c.Yes:
-		return nil, fmt.Errorf("%w: --replace removes all of them; take a backup of them too, and say --yes if that is what you want", ErrUsage)
+		return nil, usage("--replace removes all of them; take a backup of them too, and say --yes if that is what you want")
 	}
 	return lost(ctx, audit.NewLedger(to), head)
 }

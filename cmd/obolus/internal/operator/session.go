@@ -3,12 +3,14 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -66,6 +68,9 @@ func Start(stage Stage, command Connected) (*Session, error) {
 	}
 	s := &Session{Stage: stage, json: c.JSON, config: cfg, closed: func() error { return nil }}
 	server := strings.TrimSuffix(c.Server, "/")
+	if err := isServer(c.Server); err != nil {
+		return nil, err
+	}
 	if server == "" {
 		server = cfg.IssuerAt(cfg.Listen)
 	}
@@ -74,18 +79,24 @@ func Start(stage Stage, command Connected) (*Session, error) {
 		transport.open = stage.Open
 	}
 	s.api = &admin.Client{Server: server, HTTP: &http.Client{Transport: transport}}
-	file := c.TokenFile
-	if file == "" {
-		file = cfg.Operators.TokenFile
+	token, err := os.ReadFile(cmp.Or(c.TokenFile, cfg.Operators.TokenFile))
+	s.api.Token = strings.TrimSpace(string(token))
+	if err != nil {
+		transport.tokenless = usage("the operators' token cannot be read: %w; --token-file says where it is", err)
 	}
-	token, err := os.ReadFile(file) //nolint:gosec // the operator says which file
-	switch {
-	case err == nil:
-		s.api.Token = strings.TrimSpace(string(token))
-	case transport.open == nil:
-		transport.refuse = fmt.Errorf("the operators' token cannot be read: %w; --token-file says where it is", err)
+	if err != nil && (transport.open == nil || c.TokenFile != "") {
+		return nil, transport.tokenless
 	}
 	return s, nil
+}
+
+// isServer refuses what is no URL of a server.
+func isServer(server string) error {
+	u, err := url.Parse(server)
+	if server == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" {
+		return nil
+	}
+	return usage("--server: %q is no URL such as http://127.0.0.1:8420", server)
 }
 
 // network is how a server that runs is reached; nil: not at all.
@@ -105,16 +116,17 @@ type either struct {
 	open    func(ctx context.Context, cfg config.Config) (http.Handler, func() error, error)
 	session *Session
 	opened  http.Handler
-	refuse  error // why nobody can be asked
+	// tokenless is why there is no operators' token for a server that answers.
+	tokenless error
 }
 
 // RoundTrip is for http.Client.
 func (e *either) RoundTrip(r *http.Request) (*http.Response, error) {
-	if e.refuse != nil {
-		return nil, e.refuse
-	}
 	if e.opened == nil && e.network != nil { //nolint:nestif // the body must be read anew for the second way
 		res, err := e.network.RoundTrip(r)
+		if err == nil && e.tokenless != nil {
+			return answerOf(http.HandlerFunc(e.noToken), r), res.Body.Close()
+		}
 		if err == nil || e.open == nil {
 			return res, err
 		}
@@ -141,7 +153,16 @@ func (e *either) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answerOf(e.opened, local), nil
 }
 
+// noToken answers for a server that runs and cannot be told who asks.
+func (e *either) noToken(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusUnauthorized)
+	_ = json.NewEncoder(w).Encode(admin.Problem{Status: http.StatusUnauthorized, Code: admin.CodeUnauthorized, Detail: e.tokenless.Error()})
+}
+
 func (e *either) start(ctx context.Context) error {
+	if err := there(e.session.config.Records); err != nil && e.network != nil {
+		return fmt.Errorf("%w; `obolus serve` starts a server, --server or --config says where one is, and --offline begins a new store here", err)
+	}
 	api, closed, err := e.open(ctx, e.session.config)
 	if errors.Is(err, store.ErrLocked) {
 		return fmt.Errorf("the records are held by a server that does not answer at %s (--server says where it is): %w", e.session.api.Server, err)

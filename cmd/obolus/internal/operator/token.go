@@ -33,7 +33,7 @@ func (TokenCommand) Help() string {
 
 Examples:
 
-  pbpaste | obolus token inspect -
+  obolus token inspect - < token.txt
   obolus token explain - --profile profile.json < token.txt
   obolus token check - < token.txt`
 }
@@ -64,7 +64,7 @@ func (g given) decode(in io.Reader) (vault.Token, error) {
 	}
 	t, err := vault.Decode(text)
 	if err != nil {
-		return vault.Token{}, fmt.Errorf("%w: %w", ErrUsage, err)
+		return vault.Token{}, usage("%w", err)
 	}
 	return t, nil
 }
@@ -165,9 +165,9 @@ type TokenExplain struct {
 	Issuer       string   `help:"The profile's issuer_id, if there is no --profile."                                           placeholder:"URL"`
 	Audience     []string `help:"One of the profile's audiences; again for each."                                              placeholder:"AUD"    sep:"none"`
 	Optional     bool     `help:"The profile says optional_authorization_details=true."`
-	VaultVersion string   `help:"The version of Vault; the newest that is known here if not said."                             placeholder:"2.1.0"`
+	VaultVersion string   `help:"The version of Vault; the newest that is known here if not said."                             placeholder:"VERSION"`
 	Path         string   `help:"A request to be made with the token: Vault's path, without v1/."                              placeholder:"PATH"`
-	Capability   string   `help:"What it does there."                                                                          placeholder:"read"`
+	Capability   string   `help:"What it does there."                                                                          placeholder:"NAME"`
 	JSON         bool     `help:"Print JSON for programs."                                                                     name:"json"`
 }
 
@@ -202,12 +202,12 @@ func (c *TokenExplain) Run(stage Stage) error {
 			return fmt.Errorf("read the profile: %w", err)
 		}
 		if asked.Profile, err = vault.ReadProfile(data); err != nil {
-			return fmt.Errorf("%w: %w", ErrUsage, err)
+			return usage("%w", err)
 		}
 	}
 	if c.VaultVersion != "" {
 		if asked.Version, err = vault.ParseVersion(c.VaultVersion); err != nil {
-			return fmt.Errorf("%w: %w", ErrUsage, err)
+			return usage("%w", err)
 		}
 	}
 	found := vault.Explain(t, asked)

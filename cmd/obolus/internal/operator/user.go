@@ -96,7 +96,7 @@ func (c *UserAdd) Run(ctx context.Context, s *Session) error {
 	var done admin.User
 	body := admin.NewUser{ID: c.ID, Name: c.Name, Email: c.Email, Password: secret}
 	if _, err := s.api.Do(ctx, admin.Call{Method: http.MethodPut, Path: admin.Path("users", c.ID), Body: body}, &done); err != nil {
-		return taken(err, "a user", c.ID)
+		return taken(err, "user", c.ID)
 	}
 	if s.json {
 		return s.print(done, nil)
@@ -131,7 +131,7 @@ func (p password) ask(s *Session) (string, error) {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
 	if line = strings.TrimRight(line, "\r\n"); line == "" {
-		return "", fmt.Errorf("%w: the password is empty", ErrUsage)
+		return "", usage("the password is empty")
 	}
 	return line, nil
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"obolus/cmd/obolus/internal/config"
@@ -93,8 +94,11 @@ func start(ctx context.Context, cfg config.Config, o Options, st *stores) (*Serv
 		return nil, err
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("another program listens on %s already; `listen` in the configuration, or --listen, says another address", cfg.Listen)
+	case err != nil:
+		return nil, err
 	}
 	cfg.Issuer = cfg.IssuerAt(l.Addr().String())
 	p, err := wire(ctx, cfg, o, st)

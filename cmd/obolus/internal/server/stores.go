@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,9 @@ type stores struct {
 // openStores opens both stores and puts the live one under its epoch.
 func openStores(ctx context.Context, cfg config.Config, o Options) (*stores, error) {
 	records, err := openRecords(ctx, cfg.Records, o)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("the store of records (%s): %w; `data` in the configuration, or --data, says another folder", config.StoreName(cfg.Records), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the store of records (%s): %w", config.StoreName(cfg.Records), err)
 	}

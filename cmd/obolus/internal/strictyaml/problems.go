@@ -27,9 +27,12 @@ type Problem struct {
 	Text string
 }
 
-// String reads "obolus.yaml:12: agents[2].auth: the sentence".
+// String reads "obolus.yaml:12: agents[2].auth: the sentence". A flag is a setting, and says which.
 func (p Problem) String() string {
 	parts := []string{p.Place.String(), p.Path, p.Text}
+	if strings.HasPrefix(p.Origin, "--") {
+		parts[1] = ""
+	}
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
 }
 
