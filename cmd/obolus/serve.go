@@ -37,9 +37,8 @@ func (serveCommand) Help() string {
   obolus serve --config obolus.yaml --records "$POSTGRES" --live redis://127.0.0.1:6379
   OBOLUS_TOKENS_LIFETIME=30s obolus serve
 
-A flag wins over a variable, a variable over the file. SIGHUP reads the guardrails again. These variables are settings:
-
-  ` + strings.Join(config.Variables(), "\n  ")
+A flag wins over a variable, a variable over the file. SIGHUP reads the guardrails again. docs/configuration.md explains every setting. The
+variables for them are ` + strings.Join(config.Variables(), ", ") + "."
 }
 
 func (c *serveCommand) flags() []config.Flag {
