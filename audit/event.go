@@ -54,7 +54,7 @@ type Event struct {
 	Why    string   `json:"why,omitempty"`
 
 	Target         string          `json:"target,omitempty"`
-	AskedScope     string          `json:"asked_scope,omitempty"`
+	AskedScope     string          `json:"asked_scope,omitempty"` // where a guardrail refuses a request that named nothing: what it came to stand for
 	GrantedScope   string          `json:"granted_scope,omitempty"`
 	AskedDetails   json.RawMessage `json:"asked_details,omitempty"`
 	GrantedDetails json.RawMessage `json:"granted_details,omitempty"`

@@ -2,7 +2,6 @@ package docs_test
 
 import (
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -22,15 +21,11 @@ func TestOperatorsGuides(t *testing.T) {
 			start(t, dir, server, filepath.Join(dir, "obolus"), "serve", "--listen", server)
 			run := func(script string) string {
 				t.Helper()
-				cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eu -o pipefail\n"+script)
-				cmd.Dir = dir
-				cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "OBOLUS_SERVER=http://"+server,
-					"OBOLUS_TOKEN_FILE="+filepath.Join(dir, "obolus-data", "operator.token"))
-				out, err := cmd.CombinedOutput()
+				out, err := carryOut(t, dir, server, script)
 				if err != nil {
 					t.Errorf("%s\n%v\n%s", script, err, out)
 				}
-				return string(out)
+				return out
 			}
 			text := strings.ReplaceAll(read(t, name), "127.0.0.1:8420", server)
 			for _, b := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?").FindAllStringSubmatch(text, -1) {

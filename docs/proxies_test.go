@@ -43,7 +43,7 @@ func newFiles(t *testing.T) *files {
 	start(t, f.dir, f.server, filepath.Join(f.dir, "obolus"), "serve", "--listen", f.server)
 	run := func(script string) string {
 		t.Helper()
-		out, err := carryOut(t, f.dir, f.server, "PATH=.:$PATH\n"+script)
+		out, err := carryOut(t, f.dir, f.server, script)
 		if err != nil {
 			t.Fatalf("%s\n%v\n%s", script, err, out)
 		}

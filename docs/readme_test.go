@@ -56,12 +56,11 @@ func carryOut(t *testing.T, dir, server, script string) (string, error) {
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "OBOLUS_SERVER=http://"+server,
 		"OBOLUS_TOKEN_FILE="+filepath.Join(dir, "obolus-data", "operator.token"))
-	said, err := cmd.StderrPipe()
+	said, err := cmd.StdoutPipe()
 	if err != nil {
 		return "", err
 	}
-	var out strings.Builder
-	cmd.Stdout = &out
+	cmd.Stderr = cmd.Stdout
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
@@ -75,7 +74,7 @@ func carryOut(t *testing.T, dir, server, script string) (string, error) {
 		}
 	}
 	err = cmd.Wait()
-	return out.String() + told.String(), err
+	return told.String(), err
 }
 
 // follow opens a link as alice, and the address to which her browser is sent.

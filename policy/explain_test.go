@@ -132,6 +132,9 @@ func TestPast(t *testing.T) {
 		{"refused by a guardrail: what was asked", func(e *audit.Event) {
 			e.Allowed, e.Reason, e.AskedDetails = false, oauth.ReasonGuardrail, []byte(`[{"type":"doc"}]`)
 		}, true, []string{"mail.send", "mail.read"}, 1},
+		{"a redemption that was refused: what the token is for", func(e *audit.Event) {
+			e.Kind, e.Allowed, e.Reason, e.AskedScope = audit.KindRedeem, false, oauth.ReasonGuardrail, ""
+		}, true, []string{"mail.send"}, 0},
 		{"refused before guardrails were asked", func(e *audit.Event) { e.Allowed, e.Reason = false, oauth.ReasonCeilingScope }, false, nil, 0},
 		{"no decision", func(e *audit.Event) { e.Kind = audit.KindSignIn }, false, nil, 0},
 		{"nothing granted", func(e *audit.Event) { e.GrantedScope = "" }, false, nil, 0},

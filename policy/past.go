@@ -16,7 +16,7 @@ func Past(e audit.Event) (Input, bool) {
 		Target: Target{ID: e.Target, URI: e.Target}, Consent: Consent{ID: e.Grant}, Scopes: strings.Fields(e.GrantedScope),
 	}
 	asked := e.GrantedDetails
-	if !e.Allowed { // what was refused was granted nothing
+	if !e.Allowed && e.Kind == audit.KindExchange { // what was refused was granted nothing; a token that cannot be redeemed was
 		in.Scopes, asked = strings.Fields(e.AskedScope), e.AskedDetails
 	}
 	switch e.Kind {

@@ -57,6 +57,9 @@ func (x *Exchange) guard(f *facts, c token.Claims, g consent.Grant, event *audit
 	if decision.Allowed {
 		return nil
 	}
+	if event.AskedScope == "" && len(event.AskedDetails) == 0 { // what the request left open is what was decided about
+		event.AskedScope, event.AskedDetails = c.Scope, c.Details
+	}
 	refusal := oauth.Refuse(oauth.ActorUnauthorized, oauth.ReasonGuardrail, "a guardrail of the operator forbids it")
 	if len(decision.Errors) > 0 {
 		refusal.Reason, refusal.Err = oauth.ReasonGuardrailError, errors.New(strings.Join(decision.Errors, "; "))
