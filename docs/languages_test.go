@@ -98,7 +98,7 @@ func TestLanguages(t *testing.T) {
 		run("obolus token login --client app --resource " + c.resource + " --scope " + c.scope + " > alice.token")
 		obolus := func() string {
 			out := run("obolus token exchange --agent worker --key worker.pem --subject alice.token --resource " + c.resource)
-			return strings.Fields(out)[0] // behind it, what was told of a question to the user
+			return regexp.MustCompile(`eyJ\S+`).FindString(out) // around it, what was told of a question to the user
 		}
 		c.want("without a token", "", http.StatusUnauthorized)
 		c.want("nonsense", "x.y.z", http.StatusUnauthorized, http.StatusForbidden)
