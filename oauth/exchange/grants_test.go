@@ -222,4 +222,44 @@ func TestAfterAUserWasSignedOutEverywhere(t *testing.T) {
 		}
 	}
 	a.uses("a token of this server", "mail.read", g)
+	r := a.at(a.UserToken("alice", func(s *transaction.Session) { s.AuthTime = at.Add(-time.Hour) }))
+	if _, err := a.do(r); err != nil {
+		t.Errorf("a token of this server that was issued since: %v", err)
+	}
+}
+
+// Details too are a new question to the user, or go too far, as scopes do.
+func TestAGrantOfDetails(t *testing.T) {
+	t.Parallel()
+	a := newAsker(t)
+	const ten, twelve, dollars = `[{"amount":{"currency":"EUR","value":"10"},"type":"payment"}]`, `[{"amount":{"currency":"EUR","value":"12"},"type":"payment"}]`,
+		`[{"amount":{"currency":"USD","value":"1"},"type":"payment"}]`
+	agent, _, err := a.Registry.Agent(t.Context(), "agent-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := a.Consents.Ask(t.Context(), consent.Ask{User: "alice", Agent: "agent-a", Target: "mail", Details: []byte(ten), AgentKeys: agent.Fingerprint()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Consents.Decide(t.Context(), in.ID, "alice", consent.Decision{Allow: true, Details: []int{0}, Expires: a.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, scope, details string
+		want                 oauth.Reason
+	}{
+		{"what was allowed", "", ten, ""},
+		{"more of it", "", twelve, oauth.ReasonGrantDetails},
+		{"something else", "", dollars, oauth.ReasonNoGrant},
+		{"a scope", "mail.read", "", oauth.ReasonNoGrant},
+		{"a scope beside it", "mail.read", ten, oauth.ReasonGrantScope},
+		{"whatever was allowed", "", "", ""},
+	} {
+		r := a.at(a.UserToken("alice", nil))
+		r.Scope, r.Details = c.scope, c.details
+		if _, err := a.do(r); reasonOf(err) != c.want {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
 }
