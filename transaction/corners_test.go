@@ -13,6 +13,7 @@ import (
 	"obolus/oauth"
 	"obolus/oauth/exchange"
 	"obolus/policy"
+	"obolus/store"
 	"obolus/token"
 	"obolus/transaction"
 )
@@ -209,6 +210,34 @@ func TestStatusOfWhatHappened(t *testing.T) {
 	e.Pass(time.Hour)
 	if s := status(over.Txn); s.Phase != transaction.PhaseExpired {
 		t.Errorf("forgotten: %+v", s)
+	}
+}
+
+// Of two reports at once the first stands, and the ledger has no other.
+func TestTwoReportsAtOnce(t *testing.T) {
+	t.Parallel()
+	e := newErrand(t)
+	a := e.obolus()
+	if _, err := e.redeem(a.AccessToken, "r", ""); err != nil {
+		t.Fatal(err)
+	}
+	mail := e.Settled("mail-server")
+	hook := func(b store.Batch) {
+		if len(b.Commits) == 0 {
+			return
+		}
+		e.Engine.Hook.Store(nil)
+		if err := e.Tx.Report(t.Context(), mail, a.Txn, transaction.PhaseFailed, ""); err != nil {
+			t.Error(err)
+		}
+	}
+	e.Engine.Hook.Store(&hook)
+	refused(t, e.Tx.Report(t.Context(), mail, a.Txn, transaction.PhaseCommitted, ""), oauth.TemporarilyUnavailable)
+	if events := e.Events(audit.KindReport); len(events) != 1 || events[0].Why != string(transaction.PhaseFailed) {
+		t.Errorf("%+v", events)
+	}
+	if err := e.Tx.Report(t.Context(), mail, a.Txn, transaction.PhaseCommitted, ""); oauth.AsError(err).Code != oauth.InvalidRequest {
+		t.Errorf("said again: %v", err)
 	}
 }
 
