@@ -93,16 +93,6 @@ func pair(t *testing.T) (master, replica *servers.RedisServer) {
 	return master, master.Replica()
 }
 
-func field(t *testing.T, s *servers.RedisServer, name string) string {
-	t.Helper()
-	for line := range strings.Lines(client(t, s).Info(t.Context(), "replication").Val()) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
-
 func commit(n int, listed bool) store.Commit {
 	return store.Commit{Partition: fmt.Sprint("txn", n), Writes: []store.Write{
 		{Name: "state", Value: []byte("value"), TTL: time.Minute, Listed: listed},
