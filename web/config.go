@@ -20,6 +20,7 @@ import (
 	"obolus/oauth"
 	"obolus/oauth/authcode"
 	"obolus/oauth/details"
+	"obolus/policy"
 	"obolus/store"
 	"obolus/transaction"
 	"obolus/users"
@@ -43,6 +44,8 @@ type Config struct {
 	Details *details.Registry
 	// Guardrails are the operators' policies, for the console; nil: there are none.
 	Guardrails func(context.Context) (Guardrails, error)
+	// Explain says what the guardrails in force would decide, and why; nil: nothing can be tried out.
+	Explain func(policy.Input) policy.Explanation
 
 	// Providers are the identity providers that users may sign in with; none: only local accounts.
 	Providers []Provider

@@ -283,6 +283,7 @@ type guardrailsView struct {
 	Revision         uint64
 	Files            []guardrailView
 	History          []guardrailView
+	Trial            *trialView // nil: nothing can be tried out
 }
 
 // guardrailView is a file, or a change of one.
@@ -298,6 +299,9 @@ func (s *Server) consoleGuardrails(v *visit) error {
 		return err
 	}
 	view := guardrailsView{Version: rules.Version, Problem: visible(rules.Problem, maxTextShown), Revision: rules.Revision}
+	if view.Trial, err = s.trial(v); err != nil {
+		return err
+	}
 	for _, f := range rules.Files {
 		view.Files = append(view.Files, guardrailView{visible(f.Name, maxTextShown), f.Text, f.Revision, made(f.By, f.Why, f.At)})
 	}

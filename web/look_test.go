@@ -16,6 +16,7 @@ import (
 	"obolus/agents"
 	"obolus/audit"
 	"obolus/consent"
+	"obolus/policy"
 	"obolus/transaction"
 	"obolus/web"
 )
@@ -44,6 +45,8 @@ const rules = `(() => {
 		const r = (e.matches("[type=checkbox], [type=radio]") ? e.closest("label") : e).getBoundingClientRect();
 		if (shown(e) && !e.matches(".skip, p a:not(.button), svg a") && (r.height < (e.matches("td a, dd a") ? 27.5 : 43.5) || r.width < (e.matches("td a, dd a") ? 27.5 : 43.5))) say("is small (" + r.width + " x " + r.height + ")", e);
 	}
+	for (const e of all("nav a")) if (e.getClientRects().length > 1 || e.offsetHeight > 60) say("breaks", e);
+	for (const e of all("td")) if (e.closest("table").getAttribute("role") !== "table" || !e.dataset.of) say("is told by nothing on a phone", e);
 	const dot = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 	const over = colours => {
 		dot.clearRect(0, 0, 1, 1);
@@ -188,6 +191,11 @@ func TestHowTheConsoleLooks(t *testing.T) {
 				{Name: "nights.cedar", Text: "forbid (principal, action, resource) when { " + strings.Repeat("context.hour < 6 || ", 12) + "false };"},
 			}, History: []web.GuardrailChange{{Revision: 7, What: "put nights.cedar", By: "operator", At: time.Unix(1_700_000_000, 0)}}}, nil
 		}
+		c.Explain = func(policy.Input) policy.Explanation {
+			return policy.Explanation{Actions: []policy.Verdict{{Action: "scope/mail.read", Because: "a policy forbids it", Policies: []policy.Finding{
+				{Policy: "nights", At: "nights.cedar:1:1", Effect: "forbid", Outcome: policy.Satisfied},
+			}}}}
+		}
 	})
 	s.awkward()
 	s.handOn()
@@ -211,7 +219,7 @@ func TestHowTheConsoleLooks(t *testing.T) {
 	s.enter(ctx, "")
 	for _, path := range []string{
 		"/console", "/console/registry", "/console/registry?q=nothing", "/console/agent?id=agent-a", "/console/agent?id=agent-b", "/console/since?kind=agent&id=agent-a",
-		"/console/stop", "/console/ledger?verify", "/console/ledger/4", "/console/guardrails", "/console/transactions/" + txn, "/console/agent?id=nobody",
+		"/console/stop", "/console/ledger?verify", "/console/ledger/4", "/console/guardrails?agent=agent-a&resource=mail&scope=mail.read", "/console/transactions/" + txn, "/console/agent?id=nobody",
 	} {
 		for _, at := range screens()[1:] {
 			s.look(ctx, at, path)

@@ -120,7 +120,7 @@ func (s *Server) sameOrigin(r *http.Request) bool {
 }
 
 func setHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", policy("", nil))
+	h.Set("Content-Security-Policy", contentPolicy("", nil))
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -130,9 +130,9 @@ func setHeaders(h http.Header) {
 	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), publickey-credentials-get=()")
 }
 
-// policy is the content security policy of a page, with what it has besides a style and a picture: a script, and forms that
+// contentPolicy is the content security policy of a page, with what it has besides a style and a picture: a script, and forms that
 // may lead to further places.
-func policy(scripts string, targets []string) string {
+func contentPolicy(scripts string, targets []string) string {
 	return "default-src 'none'; style-src 'self'; img-src 'self'; " + scripts +
 		"form-action " + strings.Join(append([]string{"'self'"}, targets...), " ") + "; frame-ancestors 'none'; base-uri 'none'"
 }
@@ -170,7 +170,7 @@ func (s *Server) show(v *visit, status int, name, title string, body any) error 
 	case "agent", "stop", "since":
 		scripts = "script-src 'self'; connect-src 'self'; "
 	}
-	h.Set("Content-Security-Policy", policy(scripts, v.targets))
+	h.Set("Content-Security-Policy", contentPolicy(scripts, v.targets))
 	v.w.WriteHeader(status)
 	if v.r.Method != http.MethodHead {
 		_, _ = v.w.Write(buf.Bytes())

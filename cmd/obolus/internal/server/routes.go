@@ -70,7 +70,7 @@ func (p *parts) pages() (*web.Server, error) {
 	}
 	return web.New(web.Config{
 		Issuer: cfg.Issuer, Users: p.accounts, Registry: p.registry, Consents: p.consents, Flow: p.flow, Lifecycle: p.life, Ledger: p.ledger,
-		Live: p.stores.live, Record: p.recorder.Record, Details: p.types, Guardrails: p.guardrails.shown,
+		Live: p.stores.live, Record: p.recorder.Record, Details: p.types, Guardrails: p.guardrails.shown, Explain: p.guardrails.engine.Explain,
 		Providers: providers, HTTP: p.outside, OperatorToken: p.operatorToken,
 		DefaultLifetime: time.Duration(cfg.Consent.DefaultLifetime), MaxLifetime: time.Duration(cfg.Consent.MaxLifetime),
 		Now: p.opts.Now, Log: p.opts.Log,
