@@ -76,6 +76,15 @@ func (s *Server) Register(r *mux.Router) {
 	r.Handle("/assets/{name}", http.HandlerFunc(s.asset)).Methods(http.MethodGet, http.MethodHead).Name("/assets")
 }
 
+// NotFound is the page for an address that leads nowhere.
+func (s *Server) NotFound() http.Handler {
+	nowhere := func(*visit) error {
+		page := notHere()
+		return &page
+	}
+	return s.page(nowhere, nowhere)
+}
+
 // index leads people who came by the bare address to what is theirs.
 func (s *Server) index(v *visit) error { return s.see(v, s.base+home) }
 

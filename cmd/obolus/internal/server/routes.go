@@ -34,7 +34,7 @@ func (p *parts) edge(secretKey []byte) error {
 	}
 	root := mux.NewRouter().UseEncodedPath().SkipClean(true)
 	root.Use(named)
-	root.NotFoundHandler = http.HandlerFunc(noSuchPath)
+	root.NotFoundHandler = nowhere(pages.NotFound())
 	root.MethodNotAllowedHandler = wrongMethod(root)
 	under := root
 	if base := basePath(p.cfg.Issuer); base != "" {
@@ -171,6 +171,17 @@ func say(w http.ResponseWriter, word string) {
 
 func noSuchPath(w http.ResponseWriter, _ *http.Request) {
 	refuse(w, http.StatusNotFound, "invalid_request", "there is nothing here")
+}
+
+// nowhere tells programs that there is nothing, and people by a page: who mistypes an address gets no JSON to read.
+func nowhere(page http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
+			page.ServeHTTP(w, r)
+			return
+		}
+		noSuchPath(w, r)
+	})
 }
 
 // wrongMethod says which methods would have done something.

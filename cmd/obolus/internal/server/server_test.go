@@ -482,6 +482,23 @@ func TestALongHeaderIsRefused(t *testing.T) {
 	}
 }
 
+// TestAnAddressThatLeadsNowhere is answered to people by a page, and to programs by JSON.
+func TestAnAddressThatLeadsNowhere(t *testing.T) {
+	t.Parallel()
+	r := start(t, load(t, t.TempDir(), ""), server.Options{})
+	for accept, want := range map[string]string{
+		"text/html,application/xhtml+xml,*/*;q=0.8": "text/html", "*/*": "application/json", "application/json": "application/json",
+	} {
+		res, body := r.get("/agent", "Accept: "+accept)
+		if res.StatusCode != http.StatusNotFound || !strings.HasPrefix(res.Header.Get("Content-Type"), want) || !strings.Contains(body, "nothing here") {
+			t.Errorf("to %s: %d %s %s", accept, res.StatusCode, res.Header.Get("Content-Type"), body)
+		}
+		if res.Header.Get("Cache-Control") != "no-store" || want == "text/html" && res.Header.Get("Content-Security-Policy") == "" {
+			t.Errorf("to %s: %v", accept, res.Header)
+		}
+	}
+}
+
 func TestWrongMethods(t *testing.T) {
 	t.Parallel()
 	r := start(t, load(t, t.TempDir(), ""), server.Options{})
