@@ -183,7 +183,7 @@ func (r appRequest) prompts(value string) bool {
 func (s *Server) appRequest(v *visit, id string) (appRequest, error) {
 	req, err := s.cfg.Flow.Pending(v.ctx(), id)
 	if errors.Is(err, authcode.ErrNotFound) {
-		page := notHere()
+		page := over()
 		return appRequest{}, s.missed(v, v.remote, &page)
 	}
 	if err != nil {
@@ -210,7 +210,7 @@ func appError(err error) error {
 	case errors.Is(err, authcode.ErrDecided):
 		return refusal(http.StatusConflict, "This was decided before", "Go back to the app; it has the answer. Nothing more was allowed.")
 	case errors.Is(err, authcode.ErrNotFound):
-		page := notHere()
+		page := over()
 		return &page
 	case errors.Is(err, authcode.ErrWider):
 		return refusal(http.StatusBadRequest, "That was not asked for", "Nothing was allowed.")

@@ -25,7 +25,7 @@ func (s *Server) consentPage(v *visit) error {
 	case "a_":
 		return s.appPage(v, id)
 	default:
-		page := notHere()
+		page := over()
 		return &page
 	}
 }
@@ -35,7 +35,7 @@ func (s *Server) decide(v *visit) error {
 	id := v.vars["id"]
 	kind := kindOf(id)
 	if kind == "" {
-		page := notHere()
+		page := over()
 		return &page
 	}
 	if !v.signedIn {
@@ -291,7 +291,8 @@ func (s *Server) lasting(sent string) (time.Duration, error) {
 func (s *Server) question(v *visit, id string) (question, error) {
 	in, err := s.cfg.Consents.Interaction(v.ctx(), id)
 	if errors.Is(err, consent.ErrNotFound) {
-		return question{}, s.missed(v, v.session.User, err)
+		page := over()
+		return question{}, s.missed(v, v.session.User, &page)
 	}
 	if err != nil {
 		return question{}, err
@@ -358,6 +359,7 @@ type answerView struct {
 	Details []choice
 	Uses    int
 	Until   string
+	Left    string
 	Mine    string
 }
 
@@ -378,7 +380,7 @@ func (s *Server) showAnswer(v *visit, q question) error {
 		if i >= 0 {
 			g := all[i]
 			view.Words, view.Details = scopeWords(g.Scopes, q.res), s.detailChoices(g.Details)
-			view.Uses, view.Until = g.Uses, moment(g.Expires)
+			view.Uses, view.Until, view.Left = g.Uses, moment(g.Expires), left(g.Grant, s.cfg.Now())
 		}
 	}
 	return s.show(v, http.StatusOK, "answer", title, view)

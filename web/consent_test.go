@@ -51,7 +51,7 @@ func TestTheQuestion(t *testing.T) {
 	form.Set("times", "3")
 	form.Set("until", "3600")
 	b.post(path, form).leads(path)
-	b.get(path).want(200).has("You said yes", "Mail Helper", "Read your mail", "Pay up to 25.00 EUR", "At most 3 times", "You can close this page",
+	b.get(path).want(200).has("You said yes", "Mail Helper", "Read your mail", "Pay up to 25.00 EUR", "At most 3 times, for another 1 hour, until", "You can close this page",
 		"The agent continues", `href="/agents"`).hasNot("Send mail")
 	grants := s.grants("alice")
 	if len(grants) != 1 {

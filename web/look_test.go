@@ -12,6 +12,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"obolus/agents"
 	"obolus/audit"
@@ -180,6 +181,49 @@ func TestHowThePagesOfUsersLook(t *testing.T) {
 			return e.getBoundingClientRect().bottom > bar(); }).map(e => e.outerHTML).join("\n"); })()`); under != "" {
 		t.Errorf("under the buttons is %s", under)
 	}
+}
+
+// TestByKeyboardAlone signs in, allows and stops without a mouse; Enter on a question that was just opened allows nothing.
+func TestByKeyboardAlone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	denied, allowed := s.ask("alice", func(a *consent.Ask) { a.Scopes = []string{"mail.read"} }), s.ask("alice", nil)
+	ctx := s.chromium()
+	forward, back := chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift))
+	focus := func(selector string, press chromedp.Action[chromedp.Void]) {
+		t.Helper()
+		for range 60 {
+			if tell[bool](ctx, s, fmt.Sprintf(`document.activeElement.matches(%q)`, selector)) {
+				return
+			}
+			s.do(ctx, press)
+		}
+		t.Fatalf("the keyboard does not reach %s", selector)
+	}
+	s.do(ctx, chromedp.Navigate(s.cfg.Issuer+denied))
+	focus("a.skip", forward)
+	focus("#user", forward)
+	s.do(ctx, chromedp.KeyEvent("alice"+kb.Tab+password+kb.Enter))
+	s.until(ctx, `document.activeElement.matches("button.deny")`)
+	s.do(ctx, chromedp.KeyEvent(kb.Enter))
+	s.until(ctx, `document.querySelector("h1").innerText === "You said no"`)
+
+	s.do(ctx, chromedp.Navigate(s.cfg.Issuer+allowed))
+	s.until(ctx, `(() => { const b = document.querySelector("button.allow"); return !b.disabled && getComputedStyle(b).visibility === "visible"; })()`)
+	focus("input[name=scope][value='1']", back)
+	s.do(ctx, chromedp.KeyEvent(" "))
+	focus("button.allow", forward)
+	s.do(ctx, chromedp.KeyEvent(kb.Enter))
+	s.until(ctx, `document.querySelector("h1").innerText === "You said yes"`)
+	if g := s.grants("alice"); len(g) != 1 || strings.Join(g[0].Scopes, " ") != "mail.read" {
+		t.Fatalf("the grants are %+v", g)
+	}
+	focus("main a", forward)
+	s.do(ctx, chromedp.KeyEvent(kb.Enter))
+	s.until(ctx, `location.pathname === "/agents"`)
+	focus("button.stop", forward)
+	s.do(ctx, chromedp.KeyEvent(kb.Enter))
+	s.until(ctx, `document.querySelector("[role=status]")?.innerText.startsWith("Stopped: Mail Helper.")`)
 }
 
 // TestHowTheConsoleLooks holds it to the same rules.

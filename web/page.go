@@ -305,6 +305,14 @@ func notHere() pageError {
 	return pageError{http.StatusNotFound, "There is nothing here", "The link is wrong, or what it led to is over."}
 }
 
+// over is the page for a question that is not there, or not any more.
+func over() pageError {
+	return pageError{
+		http.StatusNotFound, "There is nothing to answer here",
+		"The link is wrong, or it is too late: a question is open for a few minutes only. Nothing was allowed. If the agent or the app still wants something, it asks again.",
+	}
+}
+
 func peer(remote string) string {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {

@@ -86,6 +86,9 @@ func TestHeaders(t *testing.T) {
 					t.Errorf("%s is %q", name, got)
 				}
 			}
+			if strings.HasPrefix(c.path, "/consent/") && c.status == http.StatusNotFound {
+				p.has("There is nothing to answer here", "it asks again")
+			}
 			if c.status != 303 && p.header.Get("Content-Type") != "text/html; charset=utf-8" {
 				t.Errorf("the type is %q", p.header.Get("Content-Type"))
 			}

@@ -13,6 +13,7 @@ import (
 
 	"obolus/agents"
 	"obolus/agents/names"
+	"obolus/consent"
 	"obolus/users"
 )
 
@@ -218,3 +219,11 @@ func ago(t, now time.Time) string {
 
 // until is how long something still lasts, in words.
 func until(t, now time.Time) string { return "for another " + span(t.Sub(now)) }
+
+// left is how long a grant still lasts, in words; empty: it has ended.
+func left(g consent.Grant, now time.Time) string {
+	if !g.LiveAt(now) {
+		return ""
+	}
+	return until(g.Expires, now)
+}
