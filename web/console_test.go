@@ -139,6 +139,7 @@ func TestTheConsole(t *testing.T) {
 	b.get("/console/agent?id=agent-a").want(200).has("Who hands on to whom", "agent-a may hand on to agent-b; agent-b may hand on to ghost",
 		"/console/agent?id=agent-b", "tier=gold", "Look again by", "due", "60 exchanges", "1m30s")
 	b.get("/console/agent?id=agent-b").want(200).has("agent-a may hand on to agent-b")
+	b.get("/console/agent?id=agent-a").has(`viewBox="0 0 500 `) // three columns: nobody is before it, so that it is in the first
 	b.get("/console/registry?q=tier%3Dgold").want(200).has("Mail Helper", "hands on to agent-b", "has to be looked at again").hasNot("files-server")
 	b.get("/console/transactions/"+txns[0]).want(200).has("redeemed", "alice allowed agent-a for one transaction at https://mail.test/api", "<svg").hasNot("Stop this transaction")
 	p = b.get("/console/transactions/"+txns[1]).want(200).has("issued", "Stop this transaction")

@@ -9,8 +9,8 @@ import (
 	"obolus/agents"
 )
 
-// neighbours is the picture of who may hand on to whom around an agent: a column for those before it, one for itself, one for each step after
-// it. Everything in it is computed here; the template only draws.
+// neighbours is the picture of who may hand on to whom around an agent: a column for those before it, if there are any, one for itself,
+// one for each step after it. Everything in it is computed here; the template only draws.
 type neighbours struct {
 	Width, Height int
 	Nodes         []neighbour
@@ -54,12 +54,14 @@ func (s *Server) neighbours(v *visit, a agents.Agent) (neighbours, error) {
 		return neighbours{Far: far}, err
 	}
 	p := plan{column: map[string]int{}, base: s.base}
+	self := 0
 	for _, id := range d.From {
 		if id != a.ID {
 			p.put(id, 0)
+			self = 1
 		}
 	}
-	p.put(a.ID, 1)
+	p.put(a.ID, self)
 	for _, h := range d.Hands {
 		p.put(h.To, p.column[h.From]+1)
 	}
