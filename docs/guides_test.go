@@ -214,6 +214,12 @@ func TestGuides(t *testing.T) {
 		}
 	}
 
+	agent := filepath.Join(dir, "agent.go")
+	if err := os.WriteFile(agent, []byte(blocks(place.Replace(read(t, "agents.md")), "go")[0]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build(t, filepath.Join(dir, "agent"), agent)
+
 	const decide = `person "$(sed 's/.*"interaction_uri":"\([^"]*\).*/\1/' asked)"` + "\n"
 	script := "person() { curl -s -G " + people.URL + " --data-urlencode \"link=$1\"; }\n"
 	for _, block := range blocks(place.Replace(read(t, "agents.md")), "sh") {
@@ -231,8 +237,8 @@ func TestGuides(t *testing.T) {
 			t.Errorf("the guide for agents does not lead to %q", want)
 		}
 	}
-	if n := strings.Count(out, "helper sent a mail for alice"); n != 2 {
-		t.Errorf("%d mails were sent: one by a bearer token and one by a bound one are wanted", n)
+	if n := strings.Count(out, "helper sent a mail for alice"); n != 3 {
+		t.Errorf("%d mails were sent: one by a bearer token, one by a bound one and one by a program are wanted", n)
 	}
 	if t.Failed() {
 		t.Log(out)

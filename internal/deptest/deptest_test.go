@@ -44,15 +44,18 @@ func list(t *testing.T, args ...string) []pkg {
 	}
 }
 
+// What others import: the guard of resource servers, and the agent's side.
 func TestTheGuardTravelsLight(t *testing.T) {
 	heavy := []string{
 		"github.com/ory/", "github.com/redis/", "github.com/gorilla/", "go.etcd.io/", "github.com/jackc/", "github.com/cedar-policy/",
 		"github.com/prometheus/", "go.yaml.in/", "obolus/store", "obolus/agents", "obolus/web", "obolus/transaction",
 	}
-	for _, p := range list(t, "-deps", "./resource") {
-		for _, h := range heavy {
-			if strings.HasPrefix(p.ImportPath, h) {
-				t.Errorf("resource depends on %s", p.ImportPath)
+	for _, light := range []string{"resource", "errand"} {
+		for _, p := range list(t, "-deps", "./"+light) {
+			for _, h := range heavy {
+				if strings.HasPrefix(p.ImportPath, h) {
+					t.Errorf("%s depends on %s", light, p.ImportPath)
+				}
 			}
 		}
 	}
@@ -87,7 +90,7 @@ var floors = []struct {
 	{true, []string{"token", "store", "store/archive"}},
 	{true, []string{"agents", "audit", "consent", "keys", "policy", "signals", "transaction"}},
 	{true, []string{"oauth/authcode", "oauth/exchange", "users"}},
-	{false, []string{"oauth/endpoint", "web", "admin", "store/bolt", "store/memory", "store/postgres", "store/redis", "store/storetest", "resource"}},
+	{false, []string{"oauth/endpoint", "web", "admin", "store/bolt", "store/memory", "store/postgres", "store/redis", "store/storetest", "resource", "errand"}},
 	{false, []string{"cmd/obolus"}},
 	{false, []string{"bench", "conformance", "docs", "internal/deptest", "internal/world"}},
 }
