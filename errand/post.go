@@ -3,6 +3,7 @@ package errand
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,7 +30,12 @@ type Refusal struct { //nolint:errname // the word of the guides
 	MaxAge time.Duration
 	// RetryAfter is how long the server wants to be left alone.
 	RetryAfter time.Duration
+	// Said is the whole answer.
+	Said json.RawMessage
 }
+
+// ErrUnanswered: the authorization server did not answer. What it did nobody knows.
+var ErrUnanswered = errors.New("no answer of the authorization server")
 
 // Error is for the person who runs the agent.
 func (r *Refusal) Error() string {
@@ -95,7 +101,7 @@ func post(ctx context.Context, c *http.Client, endpoint string, form url.Values,
 	req.Header.Set("Accept", "application/json")
 	res, err := c.Do(req)
 	if err != nil {
-		return none, "", fmt.Errorf("no answer of the authorization server: %w", err)
+		return none, "", fmt.Errorf("%w: %w", ErrUnanswered, err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	nonce := res.Header.Get("DPoP-Nonce")
@@ -126,10 +132,11 @@ func refused(res *http.Response, body []byte) error {
 	}
 	if json.Unmarshal(body, &said) != nil || said.Code == "" {
 		said.Code, said.Description = oauth.ServerError, "the answer was "+res.Status
+		body = nil
 	}
 	r := &Refusal{
 		Status: res.StatusCode, Code: said.Code, Reason: said.Reason, Description: said.Description, Interaction: said.URI,
-		Interval: time.Duration(said.Interval) * time.Second, MaxAge: time.Duration(said.MaxAge) * time.Second, Grantable: said.Grantable,
+		Interval: time.Duration(said.Interval) * time.Second, MaxAge: time.Duration(said.MaxAge) * time.Second, Grantable: said.Grantable, Said: body,
 	}
 	if n, err := strconv.ParseUint(res.Header.Get("Retry-After"), 10, 16); err == nil {
 		r.RetryAfter = time.Duration(n) * time.Second

@@ -4,14 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
-	"obolus/oauth"
+	"obolus/errand"
 	"obolus/token"
 )
 
@@ -51,31 +51,17 @@ func (a answer) String() string {
 
 // exchange brings a user's token and asks for one that this agent may use: RFC 8693.
 func (a *agent) exchange(ctx context.Context, subject, scope string) (answer, error) {
-	now := time.Now()
-	assertion, err := token.SignAssertion(a.key, a.id, a.issuer, now)
+	runner, err := errand.New(errand.Config{Issuer: a.issuer, Agent: a.id, Key: a.key, Bind: a.proof, HTTP: a.http})
 	if err != nil {
 		return answer{}, err
 	}
-	proof, err := token.SignProof(a.proof, token.ProofClaims{Method: http.MethodPost, URI: a.issuer + "/token"}, now)
-	if err != nil {
-		return answer{}, err
+	t, err := runner.Exchange(ctx, errand.Request{UserToken: subject, Resource: a.api, Scopes: []string{scope}}, 0)
+	if no, ok := errors.AsType[*errand.Refusal](err); ok {
+		return answer{
+			status: no.Status, Error: string(no.Code), Reason: string(no.Reason), Interaction: no.Interaction, Description: no.Description,
+		}, nil
 	}
-	form := url.Values{
-		"grant_type":            {string(oauth.GrantTokenExchange)},
-		"subject_token":         {subject},
-		"subject_token_type":    {string(oauth.TypeAccessToken)},
-		"resource":              {a.api},
-		"scope":                 {scope},
-		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
-		"client_assertion":      {assertion},
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.issuer+"/token", strings.NewReader(form.Encode()))
-	if err != nil {
-		return answer{}, err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("DPoP", proof)
-	return ask(a.http, req)
+	return answer{status: http.StatusOK, Token: t.AccessToken}, err
 }
 
 func ask(client *http.Client, req *http.Request) (answer, error) {

@@ -1,7 +1,6 @@
 package operator
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -14,11 +13,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"obolus/admin"
+	"obolus/errand"
 	"obolus/oauth"
 	"obolus/token"
 )
@@ -73,11 +72,11 @@ func (c *TokenLogin) Run(ctx context.Context, stage Stage) error {
 	if err != nil {
 		return err
 	}
-	answer, err := c.ask(ctx, url.Values{
+	answer, err := errand.Post(ctx, c.Server+"/token", url.Values{
 		"grant_type": {string(oauth.GrantAuthorizationCode)}, "client_id": {c.Client}, "code": {code}, "redirect_uri": {redirect}, "code_verifier": {verifier},
-	}, nil)
+	})
 	if err != nil {
-		return err
+		return c.unanswered(err)
 	}
 	fmt.Fprintln(stage.Out, answer.AccessToken)
 	return nil
@@ -147,7 +146,7 @@ Examples:
   obolus token exchange --agent helper --key helper.pem --subject alice.token --wait 0 --json`
 }
 
-// Run exchanges the token, RFC 8693 section 2.
+// Run exchanges the token as an agent does. Without time to wait it tells the link and no more.
 func (c *TokenExchange) Run(ctx context.Context, stage Stage) error {
 	if err := isServer(c.Server); err != nil {
 		return err
@@ -156,41 +155,21 @@ func (c *TokenExchange) Run(ctx context.Context, stage Stage) error {
 	if err != nil {
 		return err
 	}
-	shown := ""
-	for until := stage.Now().Add(c.Wait); ; {
-		assertion, err := token.SignAssertion(key, c.Agent, c.Server, stage.Now())
-		if err != nil {
-			return err
-		}
-		form := url.Values{
-			"grant_type": {string(oauth.GrantTokenExchange)}, "subject_token": {subject}, "subject_token_type": {string(oauth.TypeAccessToken)},
-			"client_id": {c.Agent}, "client_assertion_type": {oauth.AssertionJWT}, "client_assertion": {assertion},
-		}
-		for name, value := range map[string]string{"resource": c.Resource, "scope": strings.Join(c.Scope, " "), "authorization_details": c.Details} {
-			if value != "" {
-				form.Set(name, value)
-			}
-		}
-		left := until.Sub(stage.Now())
-		patience := time.Duration(0) // the link is shown before anything is waited for
-		if shown != "" {
-			patience = max(min(left, 30*time.Second), 0)
-		}
-		answer, err := c.ask(ctx, form, http.Header{"Prefer": {"wait=" + strconv.Itoa(int(patience/time.Second))}})
-		waiting, asked := errors.AsType[*refusal](err)
-		if !asked || waiting.URI == "" || left <= 0 {
-			return c.show(stage, answer, err)
-		}
-		if waiting.URI != shown {
-			shown = waiting.URI
-			fmt.Fprintf(stage.Err, "The user has to allow it. Open this in a browser:\n\n  %s\n\n", shown)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Duration(max(waiting.Interval, 1)) * time.Second):
-		}
+	agent, err := errand.New(errand.Config{Issuer: c.Server, Agent: c.Agent, Key: key, Now: stage.Now})
+	if err != nil {
+		return err
 	}
+	r := errand.Request{UserToken: subject, Resource: c.Resource, Scopes: c.Scope, Details: json.RawMessage(c.Details)}
+	if c.Wait <= 0 {
+		t, err := agent.Exchange(ctx, r, 0)
+		return c.show(stage, t, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Wait)
+	defer cancel()
+	t, err := agent.Run(ctx, r, func(link string) {
+		fmt.Fprintf(stage.Err, "The user has to allow it. Open this in a browser:\n\n  %s\n\n", printable(link))
+	})
+	return c.show(stage, t, err)
 }
 
 func (c *TokenExchange) files(in io.Reader) (*token.SigningKey, string, error) {
@@ -223,19 +202,19 @@ func (c *TokenExchange) subject(in io.Reader) (string, error) {
 	return strings.TrimSpace(string(data)), nil
 }
 
-func (c *TokenExchange) show(stage Stage, answer oauth.TokenAnswer, err error) error {
-	no, told := errors.AsType[*refusal](err)
+func (c *TokenExchange) show(stage Stage, t errand.Token, err error) error {
+	no, told := errors.AsType[*errand.Refusal](err)
 	switch {
-	case told && c.JSON:
-		return errors.Join(err, pretty(stage.Out, no.said))
-	case told && no.Code == string(oauth.InvalidClient):
+	case told && c.JSON && no.Said != nil:
+		return errors.Join(err, pretty(stage.Out, no.Said))
+	case told && no.Code == oauth.InvalidClient:
 		return fmt.Errorf("%w: no agent is registered as %s, or the key in %s is none of its keys", err, c.Agent, c.Key)
 	case err != nil:
-		return err
+		return c.unanswered(err)
 	case c.JSON:
-		return pretty(stage.Out, answer)
+		return pretty(stage.Out, t.TokenAnswer)
 	default:
-		fmt.Fprintln(stage.Out, answer.AccessToken)
+		fmt.Fprintln(stage.Out, t.AccessToken)
 		return nil
 	}
 }
@@ -247,66 +226,13 @@ func pretty(out io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// refusal is a refusal of the token endpoint.
-type refusal struct {
-	Code        string `json:"error"`
-	Description string `json:"error_description"`
-	Reason      string `json:"reason"`
-	URI         string `json:"interaction_uri"`
-	Interval    int    `json:"interval"`
-	// Grantable is what would have been granted of a request that was too wide.
-	Grantable json.RawMessage `json:"grantable"`
-
-	said json.RawMessage // all of it
-}
-
-// Error is for the person at the terminal.
-func (r *refusal) Error() string {
-	text := r.Code
-	if r.Reason != "" {
-		text += " (" + r.Reason + ")"
+// unanswered says where a server was looked for that does not answer.
+func (i Issuer) unanswered(err error) error {
+	if !errors.Is(err, errand.ErrUnanswered) {
+		return err
 	}
-	if r.URI != "" {
-		return text + ": the user has to allow it at " + r.URI
-	}
-	text += ": " + r.Description
-	if len(r.Grantable) > 0 {
-		text += "; this would be granted: " + string(r.Grantable)
-	}
-	return printable(text)
-}
-
-// ask posts a form to the token endpoint.
-func (i Issuer) ask(ctx context.Context, form url.Values, header http.Header) (oauth.TokenAnswer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.Server+"/token", strings.NewReader(form.Encode()))
-	if err != nil {
-		return oauth.TokenAnswer{}, err
-	}
-	req.Header = header.Clone()
-	if req.Header == nil {
-		req.Header = http.Header{}
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	client := &http.Client{Timeout: 90 * time.Second}
-	res, err := client.Do(req)
 	if failed, ok := errors.AsType[*url.Error](err); ok {
 		err = failed.Err
 	}
-	if err != nil {
-		return oauth.TokenAnswer{}, fmt.Errorf("%w at %s: %w; --server says where one is", admin.ErrNoServer, i.Server, err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil {
-		return oauth.TokenAnswer{}, err
-	}
-	if res.StatusCode == http.StatusOK {
-		var answer oauth.TokenAnswer
-		return answer, json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
-	}
-	no := refusal{said: body}
-	if json.Unmarshal(body, &no) != nil || no.Code == "" {
-		return oauth.TokenAnswer{}, fmt.Errorf("%s answered %s", i.Server, res.Status)
-	}
-	return oauth.TokenAnswer{}, &no
+	return fmt.Errorf("%w at %s: %w; --server says where one is", admin.ErrNoServer, i.Server, err)
 }
