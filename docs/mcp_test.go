@@ -15,7 +15,7 @@ func TestMCP(t *testing.T) {
 	dir, server, api := t.TempDir(), port(t), port(t)
 	text := strings.NewReplacer("127.0.0.1:8420", server, "127.0.0.1:9001", api).Replace(read(t, "mcp.md"))
 	programs, sh := blocks(text, "go"), blocks(text, "sh")
-	for i, name := range []string{"notes", "call", "anybody"} {
+	for i, name := range []string{"notes", "call", "client"} {
 		file := filepath.Join(dir, name+".go")
 		if err := os.WriteFile(file, []byte(programs[i]), 0o600); err != nil {
 			t.Fatal(err)
@@ -30,14 +30,16 @@ func TestMCP(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s\n%v\n%s", script, err, out)
 		}
+		rest := out
 		for _, want := range wants {
-			var found bool
-			if _, out, found = strings.Cut(out, want); !found {
+			_, after, found := strings.Cut(rest, want)
+			if !found {
 				t.Errorf("%s\ndoes not lead to %q in:\n%s", script, want, out)
 			}
+			rest = after
 		}
 	}
-	if len(sh) != 9 || sh[0] != "obolus serve &\n" {
+	if len(sh) != 10 || sh[0] != "obolus serve &\n" {
 		t.Fatalf("the guide has %d blocks of commands", len(sh))
 	}
 	run(sh[1])
@@ -50,5 +52,7 @@ func TestMCP(t *testing.T) {
 		refused, "resource_metadata=", refused, "resource_metadata=",
 		"helper noted for alice: buy milk", "200", `401 Bearer error="invalid_token"`, "resource_metadata=", `"name":"add_note"`, "200")
 	run(sh[7], "there is list_notes\nhelper noted for alice: buy bread", "once")
-	run(sh[8], "notes of alice: buy milk, buy bread", "add_note was refused: ", "Unauthorized")
+	const before, noted = "notes of alice: buy milk, buy bread\n", "helper noted for alice: buy wine\n"
+	run(sh[8], before, "add_note was refused: ", "Unauthorized")
+	run(sh[9], before, noted, noted)
 }
