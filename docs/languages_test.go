@@ -152,15 +152,25 @@ func TestLanguages(t *testing.T) {
 // txn is the transaction of a token.
 func txn(t *testing.T, compact string) string {
 	t.Helper()
-	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(compact, ".")[1])
+	var claims struct{ Txn string }
+	payloadOf(t, compact, &claims)
+	return claims.Txn
+}
+
+// payloadOf reads a token without checking it.
+func payloadOf(t *testing.T, compact string, claims any) {
+	t.Helper()
+	parts := strings.Split(compact, ".")
+	if len(parts) != 3 {
+		t.Fatalf("%q is no token", compact)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	var claims struct{ Txn string }
-	if err := json.Unmarshal(payload, &claims); err != nil {
+	if err := json.Unmarshal(payload, claims); err != nil {
 		t.Fatal(err)
 	}
-	return claims.Txn
 }
 
 // caller calls an API.
