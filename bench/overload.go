@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -12,10 +11,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"text/tabwriter"
 	"time"
 )
@@ -31,24 +30,21 @@ type overload struct {
 
 // surged is what came of a load that may be too much.
 type surged struct {
-	factor               int
-	offered, good, shed  float64 // exchanges a second
-	half, most           time.Duration
-	rss                  int64
-	redeemed, redeemable int
-	redeemMost           time.Duration
-	perCPU               float64       // exchanges in a second of the server's processor time, redemptions counted as half of one
-	cpu                  time.Duration // of the server
+	factor                 int
+	took                   time.Duration
+	noisy, quiet, redeemed flooded
+	cpu                    time.Duration // of the server
+	rss                    []int64       // of the server, again and again
 }
 
-// runOverload offers the server more exchanges than it can carry out, whatever it answers (open loop), and a few redemptions
-// beside them. The server has fewer processors than the machine, so that whoever sends has one too.
+// runOverload offers the server more exchanges of one agent than it can carry out, whatever it answers (open loop), and beside them a few of
+// another one and a few redemptions. The server has the first processors for itself, whoever sends has the last.
 func runOverload(ctx context.Context, args []string) error {
 	o := overload{options: options{progress: os.Stderr, portion: 1, rounds: 1}}
 	f := flag.NewFlagSet("bench overload", flag.ContinueOnError)
 	factors := f.String("factors", "1,2,5,10", "the loads, in what the server can carry")
-	f.DurationVar(&o.lasts, "lasts", 4*time.Second, "how long each load lasts")
-	f.IntVar(&o.workers, "connections", 2000, "how many there are at most")
+	f.DurationVar(&o.lasts, "lasts", 8*time.Second, "how long each load lasts")
+	f.IntVar(&o.workers, "connections", 2000, "of the agent that is too much")
 	f.IntVar(&o.procs, "procs", 1, "processors of the server")
 	f.StringVar(&o.server, "server", "", "the server's program; empty: this tree is built")
 	if err := f.Parse(args); err != nil {
@@ -79,7 +75,7 @@ func (o overload) run(ctx context.Context, out io.Writer) error {
 	if err := w.start(ctx, 1, fmt.Sprint("GOMAXPROCS=", o.procs)); err != nil {
 		return err
 	}
-	if err := w.settle(ctx); err != nil {
+	if err := errors.Join(bind(w.nodes[0].cmd.Process.Pid, o.procs), w.settle(ctx)); err != nil {
 		return err
 	}
 	capacity, err := o.capacity(ctx, w)
@@ -98,107 +94,142 @@ func (o overload) run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
+// flood is one of these shares.
+func (o overload) flood(w *world, shares ...*share) *flood {
+	f := &flood{addr: w.host(), lasts: o.lasts, cpu: -1, shares: shares}
+	if n := runtime.NumCPU(); o.procs < n {
+		f.cpu = n - 1
+	}
+	return f
+}
+
+// noisy are the exchanges of an agent that authenticates by a secret: nothing costs the server less, and the sender nothing at all.
+func (o overload) noisy(w *world) (*share, error) {
+	one, err := w.exchange(secretAgent, []string{w.subject}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &share{raw: func(int) []byte { return one[0].raw }, good: []byte(`"access_token"`)}, nil
+}
+
 // capacity is how many exchanges a second the server carries out for as many as wait for each other's answers.
 func (o overload) capacity(ctx context.Context, w *world) (float64, error) {
 	best := 0.0
 	for range 3 {
-		requests, err := w.exchange(secretAgent, repeated(w.subject, 3000), nil)
+		s, err := o.noisy(w)
 		if err != nil {
 			return 0, err
 		}
-		r, err := load{addr: w.host(), requests: requests, workers: 32}.send(ctx)
-		if err := errors.Join(err, r.first); err != nil {
+		s.connections = 64
+		f := o.flood(w, s)
+		f.lasts = min(o.lasts, 3*time.Second)
+		if err := f.send(ctx); err != nil {
 			return 0, err
 		}
-		best = max(best, r.perSecond())
+		if good := len(s.latencies); good < s.sent {
+			return 0, fmt.Errorf("%d of %d answers were not good: %.300s", s.sent-good, s.sent, s.first)
+		}
+		best = max(best, float64(len(s.latencies))/f.lasts.Seconds())
 	}
 	return best, nil
 }
 
-var errShed = errors.New("the server has too much in hand")
-
-// surge offers that many times what the server can carry out.
-func (o overload) surge(ctx context.Context, w *world, factor int, capacity float64) (surged, error) {
-	s := surged{factor: factor}
-	rate := capacity * float64(factor)
-	tokens, err := w.exchanged(ctx, int(o.lasts.Seconds()*capacity/20))
-	if err != nil {
-		return s, err
+// listed is a share of requests that are sent once each, as many in a second as last for as long as the flood.
+func (o overload) listed(raws [][]byte, good string) *share {
+	return &share{
+		raw: func(i int) []byte { return raws[i] }, good: []byte(good), most: len(raws), connections: 64,
+		rate: float64(len(raws)) / o.lasts.Seconds(),
 	}
-	requests, err := w.exchange(secretAgent, repeated(w.subject, min(int(rate*o.lasts.Seconds()), maxLoad)), nil)
-	if err != nil {
-		return s, err
-	}
-	var shed, wrong atomic.Int64
-	for i := range requests {
-		requests[i].check = told(requests[i].check, &shed, &wrong)
-	}
-	redemptions := make([]request, len(tokens))
-	for i, t := range tokens {
-		redemptions[i] = w.redemption("/redeem", t, checkRedeemed)
-	}
-	var rss atomic.Int64
-	watching, enough := context.WithCancel(ctx)
-	var all sync.WaitGroup
-	all.Go(func() {
-		for ; watching.Err() == nil; time.Sleep(50 * time.Millisecond) {
-			rss.Store(max(rss.Load(), w.nodes[0].rss()))
-		}
-	})
-	var beside run
-	var failed error
-	all.Go(func() {
-		beside, failed = load{addr: w.host(), requests: redemptions, workers: 64, rate: capacity / 20, sent: true}.send(ctx)
-	})
-	before, err1 := w.nodes[0].cpu()
-	r, err := load{addr: w.host(), requests: requests, workers: o.workers, rate: rate, sent: true}.send(ctx)
-	enough()
-	all.Wait()
-	after, err2 := w.nodes[0].cpu()
-	if err := errors.Join(err, failed, err1, err2); err != nil {
-		return s, err
-	}
-	if n := wrong.Load(); n > 0 || r.failed != int(shed.Load()) {
-		return s, fmt.Errorf("%d answers were neither a token nor a refusal for too much, and %d requests had none: %w", n, r.failed-int(n+shed.Load()), r.first)
-	}
-	seconds := r.took.Seconds()
-	s.offered, s.good, s.shed = float64(len(requests))/seconds, r.perSecond(), float64(shed.Load())/seconds
-	s.half, s.most, s.rss = r.quantile(0.5), r.quantile(0.99), rss.Load()
-	s.cpu = after - before
-	s.perCPU = (float64(len(r.latencies)) + float64(len(beside.latencies))/2) / s.cpu.Seconds()
-	s.redeemed, s.redeemable, s.redeemMost = len(beside.latencies), len(redemptions), beside.quantile(0.99)
-	return s, nil
 }
 
-// told tells a refusal for too much from what is wrong.
-func told(good func(int, []byte) error, shed, wrong *atomic.Int64) func(int, []byte) error {
-	return func(status int, body []byte) error {
-		if status == http.StatusServiceUnavailable && bytes.Contains(body, []byte("temporarily_unavailable")) {
-			shed.Add(1)
-			return errShed
-		}
-		err := good(status, body)
-		if err != nil {
-			wrong.Add(1)
-		}
-		return err
+// surge offers that many times what the server can carry out, and a twentieth and a fiftieth of it beside.
+func (o overload) surge(ctx context.Context, w *world, factor int, capacity float64) (surged, error) {
+	s := surged{factor: factor, took: o.lasts}
+	all := int(o.lasts.Seconds() * capacity)
+	tokens, err := w.exchanged(ctx, all/20)
+	if err != nil {
+		return s, err
 	}
+	redemptions := make([][]byte, len(tokens))
+	for i, t := range tokens {
+		redemptions[i] = w.redemption("/redeem", t, nil).raw
+	}
+	signed := make([][]byte, all/50)
+	for i := range signed {
+		form, head, err := w.exchangeForm(keyAgent, w.subject, mailURI, scope)
+		if err != nil {
+			return s, err
+		}
+		signed[i] = raw(http.MethodPost, "/token", w.host(), head, form)
+	}
+	noisy, err := o.noisy(w)
+	if err != nil {
+		return s, err
+	}
+	noisy.rate, noisy.connections = capacity*float64(factor), o.workers
+	quiet, redeemed := o.listed(signed, `"access_token"`), o.listed(redemptions, `"redemption":"first"`)
+	watching, enough := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for ; watching.Err() == nil; time.Sleep(100 * time.Millisecond) {
+			s.rss = append(s.rss, w.nodes[0].memory("RssAnon"))
+		}
+	})
+	before, err1 := w.nodes[0].cpu()
+	sent := make(chan error)
+	go func() { sent <- o.flood(w, noisy, quiet, redeemed).send(ctx) }()
+	err = <-sent
+	after, err2 := w.nodes[0].cpu()
+	enough()
+	watcher.Wait()
+	s.cpu, s.noisy, s.quiet, s.redeemed = after-before, noisy.flooded, quiet.flooded, redeemed.flooded
+	return s, errors.Join(err, err1, err2, noisy.fault(), quiet.fault(), redeemed.fault())
+}
+
+// fault is that there were answers that were neither good nor a refusal for too much.
+func (r flooded) fault() error {
+	if r.wrong == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d answers were neither good nor a refusal for too much: %.300s", r.wrong, r.first)
 }
 
 func (o overload) print(out io.Writer, capacity float64, rows []surged) {
 	fmt.Fprintf(out, "%.0f exchanges a second (closed loop) on %d processor(s)\n\n", capacity, o.procs)
-	best := 0.0
+	best, bestCPU := 0.0, 0.0
 	for _, r := range rows {
-		best = max(best, r.perCPU)
+		best, bestCPU = max(best, r.good()), max(bestCPU, r.perCPU())
 	}
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, strings.Join([]string{"load", "offered/s", "good/s", "503/s", "good/CPU s", "of the best", "p50 ms", "p99 ms", "redeemed", "p99 ms", "RSS MB", ""}, "\t"))
-	ms := func(d time.Duration) string {
-		return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 1, 64)
+	fmt.Fprintln(t, strings.Join([]string{
+		"load", "due/s", "sent/s", "good/s", "of best", "good/CPU s", "of best", "p50 ms", "p99 ms", "503/s", "p50 ms", "p99 ms", "no answer", "quiet", "p99 ms", "redeemed", "p99 ms", "RSS MB", "", "", "",
+	}, "\t"))
+	ms := func(list []time.Duration, q float64) string {
+		return strconv.FormatFloat(float64(quantile(list, q))/float64(time.Millisecond), 'f', 1, 64)
 	}
 	for _, r := range rows {
-		fmt.Fprintf(t, "%d×\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f %%\t%s\t%s\t%d of %d\t%s\t%d\t\n", r.factor, r.offered, r.good, r.shed, r.perCPU, 100*r.perCPU/best, ms(r.half), ms(r.most),
-			r.redeemed, r.redeemable, ms(r.redeemMost), r.rss>>20)
+		seconds := r.took.Seconds()
+		n := r.noisy
+		fmt.Fprintf(t, "%d×\t%.0f\t%.0f\t%.0f\t%.0f %%\t%.0f\t%.0f %%\t%s\t%s\t%.0f\t%s\t%s\t%d\t%d of %d\t%s\t%d of %d\t%s\t%s\t\n", r.factor, capacity*float64(r.factor), float64(n.sent)/seconds, r.good(), 100*r.good()/best,
+			r.perCPU(), 100*r.perCPU()/bestCPU, ms(n.latencies, .5), ms(n.latencies, .99), float64(n.refused)/seconds, ms(n.waited, .5), ms(n.waited, .99), n.lost+r.quiet.lost+r.redeemed.lost,
+			len(r.quiet.latencies), r.quiet.sent, ms(r.quiet.latencies, .99), len(r.redeemed.latencies), r.redeemed.sent, ms(r.redeemed.latencies, .99), r.memory())
 	}
 	_ = t.Flush() // out says what is wrong with it
+}
+
+// good is how many exchanges a second were carried out, redemptions counted as half of one.
+func (r surged) good() float64 {
+	return (float64(len(r.noisy.latencies)+len(r.quiet.latencies)) + float64(len(r.redeemed.latencies))/2) / r.took.Seconds()
+}
+
+// perCPU is how many in a second of the server's processor time.
+func (r surged) perCPU() float64 { return r.good() * r.took.Seconds() / r.cpu.Seconds() }
+
+// memory is what the server had at four moments.
+func (r surged) memory() string {
+	var at []string
+	for i := range 4 {
+		at = append(at, strconv.FormatInt(r.rss[(len(r.rss)-1)*i/3]>>20, 10))
+	}
+	return strings.Join(at, "\t")
 }

@@ -145,14 +145,17 @@ func (c *child) cpu() (time.Duration, error) {
 }
 
 // rss is the memory that the child has, in bytes.
-func (c *child) rss() int64 {
+func (c *child) rss() int64 { return c.memory("VmRSS") }
+
+// memory is one of the numbers of bytes in /proc/PID/status.
+func (c *child) memory(which string) int64 {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
 	if err != nil {
 		return 0
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(lines.Text(), which+":"); ok {
 			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
 			return kib << 10
 		}
