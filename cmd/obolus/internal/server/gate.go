@@ -1,10 +1,7 @@
 package server
 
 import (
-	"bytes"
-	"container/list"
 	"context"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,18 +9,22 @@ import (
 	"time"
 )
 
-// gate bounds how many requests are worked on at once, and how long others wait for a place. More at once would make nothing
+// gate bounds how many requests are worked on at once, and how many others wait for a place. More at once would make nothing
 // faster; who is beyond is told so while that is cheap, and who is let in is answered in time.
 //
-// Waiting is for bursts. Who comes when somebody has had to wait for longer than a burst lasts waits a moment and no more. What
-// tells whether a token still counts, and what stops one, goes before what makes new ones, and always waits for as long as a burst lasts.
+// Waiting is for bursts: when there were some who had to wait for longer than a burst lasts, each agent has few waiting. Who waits takes turns, by
+// address and by agent, so that it matters little to one how much another sends. What tells whether a token still counts, and what stops one, goes before what
+// makes new ones; every eighth turn is for those all the same.
 type gate struct {
 	mu      sync.Mutex
 	free    int
-	waiting [classes]list.List // of chan struct{}
-	places  int
+	waiting [classes]line
+	turns   int       // that were given to who waited
 	since   time.Time // when the first came of those for whom there was no place, without a pause
-	now     func() time.Time
+
+	places   int
+	patience time.Duration // how long a wait may last
+	now      func() time.Time
 
 	aside atomic.Int64 // requests that wait for a person
 }
@@ -38,50 +39,55 @@ const (
 )
 
 const (
-	burst   = time.Second           // how long a wait may last, and how long there may be some until there are too many
-	crowded = 50 * time.Millisecond // how long a wait may last then
-	asides  = 4096                  // that may wait for a person
+	burst  = time.Second // how long a wait may last, and how long some may wait until few may
+	eighth = 8
+	asides = 4096 // that may wait for a person
 )
 
 func newGate(places int, now func() time.Time) *gate {
-	return &gate{free: places, places: places, now: now}
+	return &gate{free: places, places: places, patience: burst, now: now}
 }
 
 // place is that of one request.
 type place struct {
-	gate *gate
-	held bool
+	gate    *gate
+	address string // whose it is
+	agent   string // who it says to be of, if it has been looked at
+	waited  bool
+	held    bool
 }
 
 type placeKey struct{}
 
-// admit waits for a place for a request. Where there is no hope of one it says so before the request was read.
-func (g *gate) admit(r *http.Request) (*place, bool) {
+// admit waits for a place for a request from an address, which is then held. Where there is no hope of one it does not wait, nor read the request.
+func (g *gate) admit(r *http.Request, address string) *place {
 	c := classOf(r.URL.Path)
+	p := &place{gate: g, address: address}
 	g.mu.Lock()
-	_, hope := g.patience(c)
+	all, _ := g.waiting[c].weight(address)
+	hope := g.free > 0 || all < g.most()
 	g.mu.Unlock()
 	if !hope {
-		return nil, false
+		return p
 	}
-	received(r)
-	if !g.enter(r.Context(), c) {
-		return nil, false
+	form := received(r)
+	if p.held = g.take(); !p.held {
+		p.agent = claimed(r, form)
+		p.held = g.enter(r.Context(), c, p)
 	}
-	return &place{gate: g, held: true}, true
+	return p
 }
 
-// patience is how long a request may wait, if it may: four for each place, and one for four of them when they are too many.
-func (g *gate) patience(c class) (time.Duration, bool) {
-	switch all := g.waiting[urgent].Len() + g.waiting[later].Len(); {
-	case g.free > 0 || all == 0:
-		return burst, true
-	case c == later && g.now().Sub(g.since) > burst:
-		return crowded, g.waiting[c].Len() < (g.places+3)/4
-	default:
-		return burst, g.waiting[c].Len() < 4*g.places
+// room says whether one more may wait: as many as four for each place in all, and of an agent one for sixteen when some have had to wait for too long.
+func (g *gate) room(c class, p *place) bool {
+	all, own := g.waiting[c].weight(p.address, p.agent)
+	if c == later && g.waiting[c].n > 0 && g.now().Sub(g.since) > burst && own >= (g.places+15)/16 {
+		return false
 	}
+	return all < g.most()
 }
+
+func (g *gate) most() int { return 4 * g.places }
 
 // classOf looks at the end of a path, since an issuer may have one of its own.
 func classOf(path string) class {
@@ -90,7 +96,7 @@ func classOf(path string) class {
 			return urgent
 		}
 	}
-	for _, part := range []string{"/txn/", "/authz/", "/admin/"} {
+	for _, part := range []string{"/txn/", "/authz/", "/agents"} {
 		if strings.Contains(path, part) {
 			return urgent
 		}
@@ -98,44 +104,55 @@ func classOf(path string) class {
 	return later
 }
 
-func (g *gate) enter(ctx context.Context, c class) bool {
+// take takes a place that is free.
+func (g *gate) take() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.free == 0 {
+		return false
+	}
+	g.free--
+	return true
+}
+
+// enter takes a place, or waits for one.
+func (g *gate) enter(ctx context.Context, c class, p *place) bool {
 	g.mu.Lock()
 	if g.free > 0 {
 		g.free--
 		g.mu.Unlock()
 		return true
 	}
-	patience, hope := g.patience(c)
-	if !hope {
+	if !g.room(c, p) {
 		g.mu.Unlock()
 		return false
 	}
-	if g.waiting[urgent].Len()+g.waiting[later].Len() == 0 {
+	if g.waiting[urgent].n+g.waiting[later].n == 0 {
 		g.since = g.now()
 	}
-	turn := make(chan struct{})
-	at := g.waiting[c].PushBack(turn)
+	request := g.waiting[c].join(p.address, p.agent)
 	g.mu.Unlock()
-	over := time.NewTimer(patience)
+	p.waited = true
+	over := time.NewTimer(g.patience)
 	defer over.Stop()
 	select {
-	case <-turn:
+	case <-request.turn:
 		return true
 	case <-over.C:
 	case <-ctx.Done():
 	}
-	return g.giveUp(c, at, turn)
+	return g.giveUp(request)
 }
 
 // giveUp ends a wait, unless a place came at the last moment.
-func (g *gate) giveUp(c class, at *list.Element, turn <-chan struct{}) bool {
+func (g *gate) giveUp(request *line) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	select {
-	case <-turn:
+	case <-request.turn:
 		return true
 	default:
-		g.waiting[c].Remove(at)
+		request.leave()
 		return false
 	}
 }
@@ -144,10 +161,13 @@ func (g *gate) giveUp(c class, at *list.Element, turn <-chan struct{}) bool {
 func (g *gate) exit() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for c := range g.waiting {
-		if at := g.waiting[c].Front(); at != nil {
-			turn, _ := g.waiting[c].Remove(at).(chan struct{})
-			close(turn)
+	first, second := &g.waiting[urgent], &g.waiting[later]
+	if g.turns++; g.turns%eighth == 0 {
+		first, second = second, first
+	}
+	for _, l := range []*line{first, second} {
+		if request := l.next(); request != nil {
+			close(request.turn)
 			return
 		}
 	}
@@ -176,63 +196,6 @@ func aside(ctx context.Context) (back func(), ok bool) {
 	p.leave()
 	return func() {
 		p.gate.aside.Add(-1)
-		p.held = p.gate.enter(ctx, urgent)
+		p.held = p.gate.enter(ctx, urgent, p)
 	}, true
-}
-
-// crowd counts those who were not let in.
-type crowd struct {
-	mu   sync.Mutex
-	n    int
-	told time.Time
-}
-
-// count says how many there were since it was last said, once a second.
-func (c *crowd) count(now time.Time) (n int, say bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n++
-	if now.Sub(c.told) < time.Second {
-		return 0, false
-	}
-	n, c.n, c.told = c.n, 0, now
-	return n, true
-}
-
-// maxReceived bounds what is received of a request before it has a place: more than any form may have.
-const maxReceived = 128 << 10
-
-// received waits until a request is here as a whole, so that who sends slowly holds no place meanwhile. What is longer is received as
-// it is read.
-func received(r *http.Request) {
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return
-	}
-	var start bytes.Buffer
-	if r.ContentLength > 0 {
-		start.Grow(int(min(r.ContentLength, maxReceived)) + bytes.MinRead)
-	}
-	rest := r.Body
-	_, err := start.ReadFrom(io.LimitReader(rest, maxReceived))
-	r.Body = &body{Reader: io.MultiReader(&start, &failing{rest, err}), Closer: rest}
-}
-
-// body is one whose beginning was received.
-type body struct {
-	io.Reader
-	io.Closer
-}
-
-// failing is what follows of a body: an error, if there was one.
-type failing struct {
-	rest io.Reader
-	err  error
-}
-
-// Read reads on.
-func (f *failing) Read(p []byte) (int, error) {
-	if f.err != nil {
-		return 0, f.err
-	}
-	return f.rest.Read(p)
 }

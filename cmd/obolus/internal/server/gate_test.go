@@ -3,6 +3,8 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +27,14 @@ type inn struct {
 	t       *testing.T
 	inside  chan string // paths, as they come in
 	release chan struct{}
+}
+
+// newPatientInn is one where who waits gets a place, however slow the machine.
+func newPatientInn(t *testing.T, places int) *inn {
+	t.Helper()
+	i := newInn(t, places)
+	server.Patient(i.Config.Handler)
+	return i
 }
 
 func newInn(t *testing.T, places int) *inn {
@@ -71,6 +81,16 @@ func (i *inn) ask(path string) <-chan *http.Response {
 		answered <- res
 	}()
 	return answered
+}
+
+// isWaiting waits until so many wait at the door.
+func (i *inn) isWaiting(n int) {
+	i.t.Helper()
+	for began := time.Now(); server.WaitingAt(i.Config.Handler) != n; time.Sleep(time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			i.t.Fatalf("%d wait, not %d", server.WaitingAt(i.Config.Handler), n)
+		}
+	}
 }
 
 func (i *inn) isInside(path string) {
@@ -122,13 +142,13 @@ func TestAFullServerSaysSo(t *testing.T) {
 // A redemption that came later goes in before an exchange that waits.
 func TestRedemptionsGoFirst(t *testing.T) {
 	t.Parallel()
-	i := newInn(t, 1)
+	i := newPatientInn(t, 1)
 	first := i.ask("/token")
 	i.isInside("/token")
 	exchange := i.ask("/token")
-	time.Sleep(100 * time.Millisecond)
+	i.isWaiting(1)
 	redemption := i.ask("/redeem")
-	time.Sleep(100 * time.Millisecond)
+	i.isWaiting(2)
 	i.release <- struct{}{}
 	i.isInside("/redeem")
 	i.release <- struct{}{}
@@ -211,6 +231,163 @@ func TestTooManyClients(t *testing.T) {
 	t.Logf("%.0f a second for 4 clients (%d refused), %.0f for 40 (%d refused)", few, none, many, refused)
 	if none > 0 || refused == 0 || many < few/3 { // on a machine that does other things too
 		t.Errorf("%.0f a second for 4 clients (%d refused), %.0f for 40 (%d refused)", few, none, many, refused)
+	}
+}
+
+// A quiet agent gets through while another one, or another address, sends ten times what can be carried out, by whichever way agents say who they
+// are. An address that invents agents takes from its own alone.
+func TestAQuietAgentGetsThrough(t *testing.T) {
+	t.Parallel()
+	assertion := func(sub string) string {
+		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"x", "sub" : "`+sub+`","jti":"`+rand.Text()+`"}`)) + ".AA"
+	}
+	form := func(field, value string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Body = io.NopCloser(strings.NewReader("a=b&" + field + "=" + url.QueryEscape(value)))
+		}
+	}
+	for _, c := range []struct {
+		name         string
+		noisy, quiet func(*http.Request)
+		elsewhere    bool // the quiet one
+	}{
+		{"a secret in the form", form("client_id", "noisy"), form("client_id", "quiet"), false},
+		{"a secret in the header", func(r *http.Request) { r.SetBasicAuth("noisy", rand.Text()) }, func(r *http.Request) { r.SetBasicAuth("quiet", "x") }, false},
+		{"assertions", func(r *http.Request) { form("client_assertion", assertion("noisy"))(r) }, form("client_assertion", assertion("quiet")), false},
+		{"an assertion in the header", form("client_id", "noisy"), func(r *http.Request) { r.Header.Set("Client-Assertion", assertion("quiet")) }, false},
+		{"nobody says who", form("x", "y"), form("client_id", "quiet"), false},
+		{"invented agents", func(r *http.Request) { form("client_id", rand.Text())(r) }, form("x", "y"), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			door := httptest.NewServer(server.Patient(server.NewDoor(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				time.Sleep(2 * time.Millisecond)
+				if _, err := io.ReadAll(r.Body); err != nil {
+					t.Error(err)
+				}
+			}), slog.New(slog.DiscardHandler), 4)))
+			defer door.Close()
+			var over atomic.Bool
+			var refused atomic.Int64
+			var all sync.WaitGroup
+			noisy := from(t, "127.0.0.1")
+			for range 40 {
+				all.Go(func() {
+					for !over.Load() {
+						if noisy(door.URL, c.noisy) == http.StatusServiceUnavailable {
+							refused.Add(1)
+						}
+					}
+				})
+			}
+			for refused.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			quiet := noisy
+			if c.elsewhere {
+				quiet = from(t, "127.0.0.2")
+			}
+			for range 100 {
+				if status := quiet(door.URL, c.quiet); status != http.StatusOK {
+					t.Errorf("the quiet one: %d", status)
+				}
+			}
+			over.Store(true)
+			all.Wait()
+		})
+	}
+}
+
+// from posts from an address of this machine, as whoever sign says.
+func from(t *testing.T, address string) func(url string, sign func(*http.Request)) (status int) {
+	t.Helper()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	transport := &http.Transport{MaxIdleConnsPerHost: 100, DialContext: dialer.DialContext}
+	t.Cleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	return func(url string, sign func(*http.Request)) int {
+		req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodPost, url+"/token", strings.NewReader(""))
+		if err != nil {
+			panic(err)
+		}
+		req.ContentLength = -1
+		sign(req)
+		res, err := client.Do(req)
+		if err != nil {
+			t.Errorf("no answer: %v", err)
+			return 0
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+		return res.StatusCode
+	}
+}
+
+// Operators are let in when nobody else is, and what makes new tokens has every eighth turn.
+func TestNobodyIsShutOut(t *testing.T) {
+	t.Parallel()
+	i := newPatientInn(t, 16)
+	var asked []<-chan *http.Response
+	for range 16 {
+		asked = append(asked, i.ask("/token"))
+		i.isInside("/token")
+	}
+	asked = append(asked, i.ask("/token"))
+	i.isWaiting(1)
+	for range 12 {
+		asked = append(asked, i.ask("/redeem"))
+	}
+	i.isWaiting(13)
+	for _, path := range []string{"/admin/v1/x", "/base/admin/v1/agents/x", "/console", "/console/live"} {
+		answered := i.ask(path)
+		i.isInside(path)
+		i.release <- struct{}{} // of whomever
+		<-i.inside
+		asked = append(asked, answered)
+	}
+	turn := 4
+	for range 8 {
+		i.release <- struct{}{}
+		turn++
+		if <-i.inside == "/token" {
+			break
+		}
+	}
+	if turn > 8 {
+		t.Error("the exchange waits for all redemptions")
+	}
+	close(i.release)
+	for n, answered := range asked {
+		if res := <-answered; res.StatusCode != http.StatusOK {
+			t.Errorf("%d: %d", n, res.StatusCode)
+		}
+	}
+}
+
+// Refusals are given as requests are carried out, or after two seconds; at different times those are told to come again who come together.
+func TestRefusalsComeInTurn(t *testing.T) {
+	t.Parallel()
+	i := newInn(t, 1)
+	inside := i.ask("/token")
+	i.isInside("/token")
+	var asked []<-chan *http.Response
+	for range 12 {
+		asked = append(asked, i.ask("/token"))
+	}
+	later := map[string]bool{}
+	for _, answered := range asked {
+		res := <-answered
+		if res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%d", res.StatusCode)
+		}
+		later[res.Header.Get("Retry-After")] = true
+	}
+	if len(later) != 3 {
+		t.Errorf("they are told to come in %v", later)
+	}
+	close(i.release)
+	if res := <-inside; res.StatusCode != http.StatusOK {
+		t.Errorf("%d", res.StatusCode)
 	}
 }
 

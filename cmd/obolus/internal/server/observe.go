@@ -25,16 +25,40 @@ import (
 // on, survives a panic, and tells log and metrics how it went. It never looks at a query, a body or a header that may hold a
 // secret.
 type door struct {
-	next    http.Handler
-	log     *slog.Logger
-	now     func() time.Time
-	metrics *metrics
-	gate    *gate
-	crowd   crowd
-	proxies []netip.Prefix
-	strict  bool // browsers are told to come by https only
+	next      http.Handler
+	log       *slog.Logger
+	now       func() time.Time
+	metrics   *metrics
+	gate      *gate
+	operators *gate // whatever else is to do, operators are let in
+	refusals  *refusals
+	crowded   func() bool // clients are asked to let go of their connections
+	proxies   []netip.Prefix
+	strict    bool // browsers are told to come by https only
 
 	certificates certificates
+}
+
+// operatorsPlaces are those of the operators' API and console, beside those of everybody.
+const operatorsPlaces = 16
+
+func newDoor(o Options, m *metrics, next http.Handler) *door {
+	return &door{
+		next: next, log: o.Log, now: o.Now, metrics: m, gate: newGate(o.MaxInFlight, o.Now), operators: newGate(operatorsPlaces, o.Now),
+		refusals: newRefusals(m, o.Log, o.Now), crowded: func() bool { return false },
+	}
+}
+
+// gateOf is the one that a path leads through; nil: none, because it must answer however full the server is.
+func (d *door) gateOf(path string) *gate {
+	switch {
+	case strings.HasSuffix(path, "/healthz") || strings.HasSuffix(path, "/readyz") || strings.HasSuffix(path, "/metrics"):
+		return nil
+	case strings.Contains(path, "/admin/") || strings.Contains(path, "/console"):
+		return d.operators
+	default:
+		return d.gate
+	}
 }
 
 // watched is a response that is being watched. The router names the route in it.
@@ -93,14 +117,20 @@ func named(next http.Handler) http.Handler {
 
 // ServeHTTP is for http.Server.
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start := d.now()
+	start, peer := d.now(), d.peer(r)
+	if d.crowded() {
+		w.Header().Set("Connection", "close")
+	}
 	var held *place
-	if !probe(r.URL.Path) {
-		var ok bool
-		if held, ok = d.gate.admit(r); !ok {
-			d.full(r, w, start)
+	if gate := d.gateOf(r.URL.Path); gate != nil {
+		if held = gate.admit(r, addressOf(peer)); !held.held {
+			if !held.waited {
+				d.refusals.wait(r)
+			}
+			d.refusals.give(w, r)
 			return
 		}
+		defer d.refusals.another()
 		defer held.leave()
 		r = r.WithContext(context.WithValue(r.Context(), placeKey{}, held))
 	}
@@ -108,7 +138,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if d.certificates.any() {
 		r = d.certificates.note(r, d.fromProxy)
 	}
-	r.RemoteAddr = d.peer(r)
+	r.RemoteAddr = peer
 	w.Header().Set("X-Request-Id", id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if d.strict {
@@ -118,21 +148,6 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer d.told(r, seen, id, start)
 	defer d.survive(r, seen, id)
 	d.next.ServeHTTP(seen, r)
-}
-
-// probe says whether a path is one that must answer however full the server is.
-func probe(path string) bool {
-	return strings.HasSuffix(path, "/healthz") || strings.HasSuffix(path, "/readyz") || strings.HasSuffix(path, "/metrics")
-}
-
-// full tells who was not let in to come again. It costs as little as it can: a server that has too much in hand says it often.
-func (d *door) full(r *http.Request, w http.ResponseWriter, start time.Time) {
-	w.Header().Set("Retry-After", "1")
-	refuse(w, http.StatusServiceUnavailable, "temporarily_unavailable", "the server has too much in hand; try again")
-	d.metrics.request(r.Method, "full", http.StatusServiceUnavailable, d.now().Sub(start))
-	if n, say := d.crowd.count(d.now()); say {
-		d.log.WarnContext(r.Context(), "there is more to do than can be done", "refused", n)
-	}
 }
 
 // refuse answers for nobody in particular: what no route wrote itself.
@@ -181,14 +196,18 @@ func (d *door) told(r *http.Request, w *watched, id string, start time.Time) {
 		slog.Int("status", w.status), slog.Duration("duration", took), slog.String("request", id), slog.String("remote", r.RemoteAddr))
 }
 
+func methods() []string {
+	return []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch}
+}
+
+const otherMethod = "other"
+
 // methodName keeps what strangers invent out of log and metrics.
 func methodName(m string) string {
-	switch m {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch:
+	if slices.Contains(methods(), m) {
 		return m
-	default:
-		return "other"
 	}
+	return otherMethod
 }
 
 func requestID() string {

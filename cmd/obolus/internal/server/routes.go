@@ -45,10 +45,8 @@ func (p *parts) edge(secretKey []byte) error {
 	api.Register(under)
 	p.health(under)
 	pages.Register(under)
-	p.handler = &door{
-		next: root, log: p.opts.Log, now: p.opts.Now, metrics: p.metrics, gate: p.gate,
-		proxies: networks(p.cfg.TrustedProxies), strict: strings.HasPrefix(p.cfg.Issuer, "https:"), certificates: certificatesOf(p.cfg),
-	}
+	p.door = newDoor(p.opts, p.metrics, root)
+	p.door.proxies, p.door.strict, p.door.certificates = networks(p.cfg.TrustedProxies), strings.HasPrefix(p.cfg.Issuer, "https:"), certificatesOf(p.cfg)
 	return nil
 }
 

@@ -24,8 +24,10 @@ type Options struct {
 	Version string           // of the program
 	Now     func() time.Time // nil: the clock
 	// MaxInFlight is how many requests are worked on at once. Others wait a moment for a place, and are then told to come again
-	// (503). Zero: 256 for each processor, and 512 at least.
+	// (503). Zero: 128 for each processor, and 256 at least.
 	MaxInFlight int
+	// MaxConnections is how many connections there are at once. Zero: 8192.
+	MaxConnections int
 	// Grace is how long what is in hand may take when the server is told to stop. What still waits then, for a person most
 	// likely, is told that it is over, and has as long again. Zero: 5 s.
 	Grace time.Duration
@@ -41,7 +43,10 @@ func (o Options) filled() Options {
 		o.Now = time.Now
 	}
 	if o.MaxInFlight == 0 {
-		o.MaxInFlight = max(512, 256*runtime.GOMAXPROCS(0))
+		o.MaxInFlight = max(256, 128*runtime.GOMAXPROCS(0))
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = maxConnections
 	}
 	if o.Grace == 0 {
 		o.Grace = graceTime
@@ -57,6 +62,8 @@ const (
 	idleTime  = 2 * time.Minute
 	maxHead   = 32 << 10
 	graceTime = 5 * time.Second
+
+	maxConnections = 8192
 )
 
 // Server is a server that runs.
@@ -105,10 +112,12 @@ func start(ctx context.Context, cfg config.Config, o Options, st *stores) (*Serv
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	open := bounded(l, o.MaxConnections, p.door.trusted)
+	p.door.crowded = open.many
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Server{cfg: cfg, opts: o, parts: p, listener: l, serving: make(chan error, 1), stop: stop}
+	s := &Server{cfg: cfg, opts: o, parts: p, listener: open, serving: make(chan error, 1), stop: stop}
 	s.http = &http.Server{
-		Handler: p.handler, ReadHeaderTimeout: headTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
+		Handler: p.door, ReadHeaderTimeout: headTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: maxHead, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return life },
 	}
@@ -199,5 +208,5 @@ func Open(ctx context.Context, cfg config.Config) (api http.Handler, closed func
 	if err != nil {
 		return nil, nil, errors.Join(err, st.Close())
 	}
-	return p.handler, p.Close, nil
+	return p.door, p.Close, nil
 }

@@ -47,7 +47,7 @@ type parts struct {
 	stores *stores
 
 	metrics    *metrics
-	gate       *gate
+	door       *door
 	recorder   *audit.Recorder
 	ledger     *audit.Ledger
 	registry   *agents.Registry
@@ -72,12 +72,11 @@ type parts struct {
 	copying sync.Mutex // held while a backup is made and sent
 
 	operatorToken string
-	handler       http.Handler
 }
 
 // wire is the one table of what stands on what. It ends with the declared things applied and a handler that answers.
 func wire(ctx context.Context, cfg config.Config, o Options, st *stores) (*parts, error) {
-	p := &parts{cfg: cfg, opts: o, stores: st, metrics: newMetrics(o.Version), gate: newGate(o.MaxInFlight, o.Now)}
+	p := &parts{cfg: cfg, opts: o, stores: st, metrics: newMetrics(o.Version)}
 	p.recorder = audit.NewRecorder(ctx, st.records, o.Now)
 	p.recorder.Tell(p.metrics.event)
 	err := p.build(ctx)
