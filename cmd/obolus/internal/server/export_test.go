@@ -33,6 +33,12 @@ func WaitingAt(h http.Handler) int {
 // Aside is how a request waits for a person.
 func Aside(ctx context.Context) (back func(), ok bool) { return aside(ctx) }
 
+// Asleep are options of a server that does not look by itself which guardrails others were told.
+func Asleep(o Options) Options {
+	o.bookTime = time.Hour
+	return o
+}
+
 // Bounded is a listener of so many connections, of which one address is exempt.
 func Bounded(l net.Listener, most int, exempt string) (bounds net.Listener, many func() bool) {
 	b := bounded(l, most, func(at netip.Addr) bool { return at.String() == exempt })

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"obolus/admin"
@@ -30,8 +32,12 @@ type guardrails struct {
 	engine *policy.Engine
 	book   *rulebook.Book
 	names  []string // of the files
+	shared bool     // with other servers
 	now    func() time.Time
 	log    *slog.Logger
+	look   time.Duration // how often the number of the book's revision is read
+
+	read atomic.Pointer[time.Time] // when the last reading of the book began that succeeded; what it found is in force
 
 	mu      sync.Mutex // one reload at a time
 	stamp   string     // of the files
@@ -48,7 +54,9 @@ func newGuardrails(ctx context.Context, cfg config.Config, types *details.Regist
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	g := &guardrails{engine: engine, book: kept, now: o.Now, log: o.Log}
+	g := &guardrails{
+		engine: engine, book: kept, shared: !strings.HasPrefix(cfg.Records, "bolt:"), now: o.Now, log: o.Log, look: cmp.Or(o.bookTime, bookTime),
+	}
 	for _, p := range cfg.Policies {
 		g.names = append(g.names, p.File)
 		g.files = append(g.files, policy.File{Name: p.File, Text: p.Text})
@@ -106,14 +114,60 @@ func clash(files, put []policy.File) error {
 }
 
 // refresh takes the revision of the book that counts, if it is another one. The error is that the book cannot be read: then the set in
-// force stays, and since the ledger is in the same store nothing is issued or redeemed meanwhile.
+// force stays, for as long as it may be decided by.
 func (g *guardrails) refresh(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n, err := g.book.Head(ctx)
-	if err != nil || n == g.current.Number {
-		return err
+	return g.catchUp(ctx)
+}
+
+// known sees to it that the set in force is the one of the book, as of a moment ago.
+func (g *guardrails) known(ctx context.Context) error {
+	if !g.stale() {
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.stale() { // somebody else has read it meanwhile
+		return nil
+	}
+	return g.catchUp(ctx)
+}
+
+// stale says whether the book was read too long ago, by the clock or by the time that this process has run: either may have stood still.
+func (g *guardrails) stale() bool {
+	read, now := g.read.Load(), g.now()
+	if read == nil {
+		return true
+	}
+	ran, clock := now.Sub(*read), now.Round(0).Sub(read.Round(0))
+	return min(ran, clock) < 0 || max(ran, clock) > freshTime
+}
+
+// Decide decides by the set of the book. If that was not read a moment ago it is read first, and if it cannot be, the answer is no.
+func (g *guardrails) Decide(in policy.Input) policy.Decision {
+	if err := g.known(context.Background()); err != nil {
+		return policy.Decision{Version: g.engine.Version(), Errors: []string{"the guardrails cannot be read: " + err.Error()}}
+	}
+	return g.engine.Decide(in)
+}
+
+func (g *guardrails) catchUp(ctx context.Context) error {
+	at := g.now()
+	n, err := g.book.Head(ctx)
+	if err == nil && n != g.current.Number {
+		err = g.take(ctx, n)
+	}
+	if err == nil {
+		g.read.Store(&at)
+	}
+	return err
+}
+
+// take takes a revision into force.
+func (g *guardrails) take(ctx context.Context, n uint64) error {
 	revision, err := g.book.Revision(ctx, n)
 	if err != nil {
 		return err
@@ -138,8 +192,14 @@ func (g *guardrails) shut() error {
 	return g.trouble
 }
 
-// bookTime is how often the number of the book's revision is read. A hint of the store would come sooner, and would cost every other commit.
-const bookTime = 500 * time.Millisecond
+const (
+	// bookTime is how often the number of the book's revision is read. A hint of the store would come sooner, and would cost every other commit.
+	bookTime = 250 * time.Millisecond
+	// freshTime is how long ago the reading may be by which a server decides.
+	freshTime = 3 * bookTime
+	// everywhereTime is after which a change is in force on all servers: what they then decide by was read after it.
+	everywhereTime = freshTime + 50*time.Millisecond
+)
 
 // watch reloads when a file has changed.
 func (g *guardrails) watch(ctx context.Context) {
@@ -151,7 +211,7 @@ func (g *guardrails) watch(ctx context.Context) {
 // follow takes what other servers were told into force.
 func (g *guardrails) follow(ctx context.Context) {
 	failing := false
-	every(ctx, bookTime, func() {
+	every(ctx, g.look, func() {
 		err := g.refresh(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
 			g.log.ErrorContext(ctx, "the guardrails cannot be read; those in force stay", "cause", err)
@@ -172,7 +232,8 @@ func (g *guardrails) lookAtFiles(ctx context.Context) {
 	}
 }
 
-// Change carries out a change of the book and takes it into force here. Whether the set is good is found with the files of this server.
+// Change carries out a change of the book, takes it into force here and waits until it is in force on all servers. Whether the set is good is found
+// with the files of this server.
 func (g *guardrails) Change(ctx context.Context, c rulebook.Change) (rulebook.Revision, error) {
 	revision, err := g.book.Change(ctx, c, func(put []policy.File) error {
 		g.mu.Lock()
@@ -190,11 +251,30 @@ func (g *guardrails) Change(ctx context.Context, c rulebook.Change) (rulebook.Re
 	if err != nil || c.DryRun {
 		return revision, err
 	}
-	return revision, g.refresh(ctx)
+	if err := g.refresh(ctx); err != nil {
+		return revision, err
+	}
+	return revision, g.everywhere(ctx)
+}
+
+// everywhere waits until no server decides by what it has read before now.
+func (g *guardrails) everywhere(ctx context.Context) error {
+	if !g.shared {
+		return nil
+	}
+	select {
+	case <-time.After(everywhereTime):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Set is what the API shows of the guardrails that this server decides by.
-func (g *guardrails) Set(context.Context) (admin.PolicySet, error) {
+func (g *guardrails) Set(ctx context.Context) (admin.PolicySet, error) {
+	if err := g.known(ctx); err != nil {
+		g.log.DebugContext(ctx, "the guardrails cannot be read; those in force are shown", "cause", err)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	out := admin.PolicySet{Version: g.engine.Version(), Revision: g.current.Number, Policies: []admin.Policy{}}

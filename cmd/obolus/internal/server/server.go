@@ -32,7 +32,8 @@ type Options struct {
 	// likely, is told that it is over, and has as long again. Zero: 5 s.
 	Grace time.Duration
 
-	alone bool // nobody else may have the records open
+	alone    bool          // nobody else may have the records open
+	bookTime time.Duration // between readings of the guardrails; zero: the usual
 }
 
 func (o Options) filled() Options {

@@ -142,7 +142,7 @@ func (p *parts) core(ctx context.Context, secretKey []byte) error {
 	var err error
 	p.life, err = transaction.New(transaction.Config{
 		Issuer: cfg.Issuer, Live: st.live, Mirror: st.mirror, Registry: p.registry, Clients: p.clients, Keys: p.ring, Signer: signer,
-		Verifier: p.verifier, Recorder: p.recorder, Ledger: p.ledger, Decide: p.guardrails.engine.Decide, Now: now,
+		Verifier: p.verifier, Recorder: p.recorder, Ledger: p.ledger, Decide: p.guardrails.Decide, Now: now,
 		Leeway: time.Duration(cfg.Tokens.Leeway), Retention: retention,
 	})
 	if err != nil {
@@ -167,7 +167,7 @@ func (p *parts) core(ctx context.Context, secretKey []byte) error {
 	p.exchange, err = exchange.New(exchange.Config{
 		Issuer: cfg.Issuer, Live: st.live, Mirror: st.mirror, Registry: p.registry, Clients: p.clients, Consents: p.consents,
 		Transactions: p.life, Keys: p.ring, Signer: signer, Verifier: p.verifier, Trusted: p.trusted(), Details: p.types,
-		Decide: p.guardrails.engine.Decide, Recorder: p.recorder, Now: now, Settings: settings(cfg), Aside: aside,
+		Decide: p.guardrails.Decide, Recorder: p.recorder, Now: now, Settings: settings(cfg), Aside: aside,
 	})
 	return err
 }
