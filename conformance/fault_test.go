@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -125,6 +126,13 @@ func otForgotten(c *check) {
 	named := p.baselineAgain(x).header("Idempotency-Key", `"`+nonce()+`"`)
 	p.ok(named.do())
 	p.ok(p.ask("/revoke", x.who, url.Values{"token": {stopped}}))
+	guard, user := p.following(1), p.newcomer()
+	y := p.te(p.agent(), p.ownToken(user, "notes.read")).at(notes, "notes.read")
+	p.allow(user, y, limits{})
+	session := p.ok(y.do()).token()
+	if status := asksNotes(guard, session); status != http.StatusOK {
+		p.Fatalf("a session token: %d", status)
+	}
 	if p.redis == nil {
 		p.nodes[0].kill()
 		p.restart(0)
@@ -147,6 +155,10 @@ func otForgotten(c *check) {
 		p.Errorf("the redeemed one: %s", a.body)
 	}
 	p.want(named.do(), 400, "transaction_indeterminate")
+	p.eventually(time.Minute, "a session token refused by a guard that follows", func() bool {
+		w := answerOf(guard, session)
+		return w.Code == http.StatusUnauthorized && strings.Contains(w.Body.String(), "stopped")
+	})
 	p.recovers(p.baselineAgain(x))
 	p.first(p.rs1, p.ok(p.baselineAgain(x).do()).token())
 }

@@ -287,12 +287,14 @@ func (c *check) following(node int) http.Handler {
 }
 
 // asksNotes is how the guard answers a token.
-func asksNotes(guard http.Handler, token string) int {
+func asksNotes(guard http.Handler, token string) int { return answerOf(guard, token).Code }
+
+func answerOf(guard http.Handler, token string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, notes+"/1", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
 	guard.ServeHTTP(w, r)
-	return w.Code
+	return w
 }
 
 // rvFollowed stops session tokens through one process; a guard that verifies them offline follows at the other.

@@ -205,6 +205,7 @@ func TestAStopEndsWhatItMeans(t *testing.T) {
 		{name: "another key", members: func(*issuer) object { return object{"key": opaque("other")} }},
 		{name: "the issuer of its user's token", members: func(*issuer) object { return object{"issuer": object{"format": "uri", "uri": "https://idp.test"}} }, ends: true},
 		{name: "its user in a session, which is not told apart", members: func(is *issuer) object { return object{"user": is.who("alice"), "session": opaque("s")} }, ends: true},
+		{name: "all from before an epoch", members: func(*issuer) object { return object{"epoch": opaque("2")} }, ends: true},
 		{name: "something that is not known", members: func(*issuer) object { return object{"tenant": opaque("t")} }, ends: true},
 		{name: "an event of another type", members: func(is *issuer) object { return object{"user": is.who("alice")} }, changes: func(*issuer) object {
 			return object{"events": object{"https://example.test/event": object{}}}

@@ -11,6 +11,7 @@ import (
 
 	"obolus/agents"
 	"obolus/audit"
+	"obolus/store"
 	"obolus/token"
 	"obolus/transaction"
 )
@@ -23,7 +24,9 @@ type FeedConfig struct {
 	Signer *token.Issuer
 	// Longest is the longest that a token lives: whoever was away longer has missed nothing that still matters.
 	Longest func(context.Context) (time.Duration, error)
-	Now     func() time.Time
+	// Epoch is the epoch that is in force: nothing that was issued in one before it counts.
+	Epoch func(context.Context) (store.Epoch, error)
+	Now   func() time.Time
 
 	Look time.Duration // between looks into the ledger; zero: 100 ms
 }
@@ -49,6 +52,7 @@ type view struct {
 	from, end uint64  // the stops above from and up to end are in stops
 	hash      string  // of the event at end
 	stops     []*Stop // in their order
+	epoch     *Stop   // of what was issued before the epoch in force; nil: there was none before
 	longest   time.Duration
 	at        time.Time
 }
@@ -67,7 +71,7 @@ var ErrClosed = errors.New("the feed of stops is closed")
 
 // NewFeed makes a Feed; Run has it look.
 func NewFeed(cfg FeedConfig) (*Feed, error) {
-	if cfg.Issuer == "" || cfg.Ledger == nil || cfg.Keys == nil || cfg.Signer == nil || cfg.Longest == nil || cfg.Now == nil {
+	if cfg.Issuer == "" || cfg.Ledger == nil || cfg.Keys == nil || cfg.Signer == nil || cfg.Longest == nil || cfg.Epoch == nil || cfg.Now == nil {
 		return nil, errors.New("signals: the configuration of the feed is not complete")
 	}
 	if cfg.Look <= 0 {
@@ -140,14 +144,18 @@ func (f *Feed) see(ctx context.Context, was *view) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	epoch, err := f.epoch(ctx, was)
+	if err != nil {
+		return nil, err
+	}
 	end, hash, err := f.cfg.Ledger.Head(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if was == nil || end < was.end {
-		return &view{from: end, end: end, hash: hash, longest: longest, at: at}, nil
+		return &view{from: end, end: end, hash: hash, epoch: epoch, longest: longest, at: at}, nil
 	}
-	v := &view{from: was.from, end: was.end, hash: was.hash, stops: slices.Clip(was.stops), longest: longest, at: at}
+	v := &view{from: was.from, end: was.end, hash: was.hash, stops: slices.Clip(was.stops), epoch: epoch, longest: longest, at: at}
 	for v.end < end {
 		events, err := f.cfg.Ledger.Stops(ctx, v.end, pageSize)
 		if err != nil {
@@ -162,6 +170,18 @@ func (f *Feed) see(ctx context.Context, was *view) (*view, error) {
 		v.from, v.stops = v.stops[extra-1].event.Seq, v.stops[extra:]
 	}
 	return v, nil
+}
+
+// epoch is the stop that the epoch in force was of everything before it. It is in no ledger: the epoch itself is what is remembered of it.
+func (f *Feed) epoch(ctx context.Context, was *view) (*Stop, error) {
+	e, err := f.cfg.Epoch(ctx)
+	if err != nil || e.Began.IsZero() {
+		return nil, err
+	}
+	if was != nil && was.epoch != nil && was.epoch.epoch == e.Number {
+		return was.epoch, nil
+	}
+	return &Stop{epoch: e.Number, event: audit.Event{At: e.Began, By: "server"}}, nil
 }
 
 func (v *view) add(events []audit.Event) {
@@ -192,6 +212,7 @@ type Follower struct {
 	at       uint64 // all stops up to it were looked at
 	hash     string
 	told     bool    // that it is at the end
+	epoch    *Stop   // told, or too old to matter
 	open     []*Stop // looked at, of no concern so far, and so young that this may change
 	left     sync.Once
 }
@@ -305,6 +326,11 @@ func (w *Follower) from(ctx context.Context, v *view, waited bool) (news News, a
 	}
 	if news.Stops, err = w.concerning(ctx, append(w.open, stops...), v.longest); err != nil {
 		return News{}, false, err
+	}
+	if v.epoch != w.epoch {
+		if w.epoch = v.epoch; v.epoch != nil && w.feed.cfg.Now().Before(v.epoch.event.At.Add(v.longest)) {
+			news.Stops = slices.Insert(news.Stops, 0, v.epoch)
+		}
 	}
 	news.Whole, news.Settled = whole, len(w.open) == 0
 	if news.Settled && w.hash != "" {

@@ -13,6 +13,8 @@ import (
 	"obolus/consent"
 	"obolus/internal/world"
 	"obolus/signals"
+	"obolus/store"
+	"obolus/store/memory"
 	"obolus/token"
 	"obolus/transaction"
 )
@@ -34,6 +36,7 @@ func newFeeding(t *testing.T) *feeding {
 	feed, err := signals.NewFeed(signals.FeedConfig{
 		Issuer: world.Issuer, Ledger: h.Ledger, Keys: h.Keys, Signer: h.Signer, Now: h.Now, Look: 5 * time.Millisecond,
 		Longest: func(context.Context) (time.Duration, error) { return time.Hour, nil },
+		Epoch:   func(ctx context.Context) (store.Epoch, error) { return h.Live.InForce(ctx) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -349,5 +352,54 @@ func TestNobodyLooksForNobody(t *testing.T) {
 	}
 	if _, err := signals.NewFeed(signals.FeedConfig{}); err == nil {
 		t.Error("an empty configuration is taken")
+	}
+}
+
+// A new epoch ends everything before it. It is told at once to who follows, and to who comes while a token of before could be alive.
+func TestANewEpochIsTold(t *testing.T) {
+	t.Parallel()
+	f := newFeeding(t)
+	until := func(w *signals.Follower, epoch string) (token.SecurityEvent, signals.News) {
+		t.Helper()
+		for late := time.Now().Add(time.Minute); time.Now().Before(late); {
+			events, news := f.told(w)
+			for i, ev := range events {
+				if ev.Subject.Members["epoch"].ID == epoch {
+					if at := news.Stops[i].Position(); at != "" {
+						t.Errorf("it has a place, %s", at)
+					}
+					return ev, news
+				}
+			}
+		}
+		t.Fatalf("epoch %s is not told", epoch)
+		return token.SecurityEvent{}, signals.News{}
+	}
+	w, _ := f.follow(mail, "")
+	if got := f.subjects(w); got != "" {
+		t.Errorf("before: %s", got)
+	}
+	for _, epoch := range []string{"2", "3"} {
+		f.Pass(time.Minute)
+		f.Engine.Engine = memory.New(f.Now) // what was in the live store is gone
+		f.must(f.Live.Renew(t.Context()))
+		ev, _ := until(w, epoch)
+		began := f.Live.Epoch().Began
+		if want := fmt.Sprintf(`"event_timestamp":%d,"initiating_entity":"system","until":%d`, began.Unix(), began.Add(time.Hour).Unix()); !strings.Contains(string(ev.Events[token.EventSessionRevoked]), want) {
+			t.Errorf("epoch %s is told as %s", epoch, ev.Events[token.EventSessionRevoked])
+		}
+	}
+	_, news := f.told(w)
+	if len(news.Stops) > 0 {
+		t.Errorf("it is told again: %d", len(news.Stops))
+	}
+	again, reset := f.follow(mail, news.Position)
+	if until(again, "3"); reset {
+		t.Error("the place is not to be had")
+	}
+	f.Pass(2 * time.Hour)
+	late, _ := f.follow(mail, "")
+	if got := f.subjects(late); strings.Contains(got, "epoch") {
+		t.Errorf("long after it is told: %s", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -14,9 +15,10 @@ import (
 	"obolus/transaction"
 )
 
-// Stop is something that was stopped, as the ledger has it.
+// Stop is something that was stopped, as the ledger has it, or everything that was issued before an epoch.
 type Stop struct {
 	event audit.Event
+	epoch uint64 // zero: it is in the ledger
 
 	mu      sync.Mutex
 	reach   reach
@@ -24,8 +26,21 @@ type Stop struct {
 	written map[string]string
 }
 
-// Position is the place of the stop in the ledger.
-func (s *Stop) Position() string { return position(s.event.Seq, s.event.Hash) }
+// Position is the place of the stop in the ledger; empty: it has none, and is told on every stream for as long as it matters.
+func (s *Stop) Position() string {
+	if s.epoch != 0 {
+		return ""
+	}
+	return position(s.event.Seq, s.event.Hash)
+}
+
+// name is part of the jti by which the stop is told.
+func (s *Stop) name() string {
+	if s.epoch != 0 {
+		return "epoch-" + strconv.FormatUint(s.epoch, 10)
+	}
+	return s.Position()
+}
 
 // reach is at which resources a stop may have ended tokens.
 type reach struct {
@@ -171,8 +186,8 @@ func (f *Feed) Token(ctx context.Context, s *Stop, res agents.Resource) (string,
 	}
 	e := s.event
 	payload, err := json.Marshal(map[string]any{
-		"iss": f.cfg.Issuer, "aud": res.URI, "iat": f.cfg.Now().Unix(), "jti": s.Position() + "." + token.Hash(res.URI)[:hashPart],
-		"sub_id": f.subject(e),
+		"iss": f.cfg.Issuer, "aud": res.URI, "iat": f.cfg.Now().Unix(), "jti": s.name() + "." + token.Hash(res.URI)[:hashPart],
+		"sub_id": f.subject(s),
 		"events": map[string]any{token.EventSessionRevoked: occurrence{
 			At: e.At.Unix(), Until: e.At.Add(longest).Unix(), By: initiator(e), Txn: e.Txn,
 		}},
@@ -213,13 +228,18 @@ func initiator(e audit.Event) string {
 	}
 }
 
-// subject says which tokens were stopped, as a complex subject: each member narrows it.
-func (f *Feed) subject(e audit.Event) token.SubjectID {
+// subject says which tokens were stopped, as a complex subject: each member narrows it, but for the epoch, before which all of them were.
+func (f *Feed) subject(s *Stop) token.SubjectID {
+	e := s.event
 	who := func(id string) token.SubjectID {
 		return token.SubjectID{Format: token.FormatIssSub, Issuer: f.cfg.Issuer, Subject: id}
 	}
 	opaque := func(id string) token.SubjectID { return token.SubjectID{Format: token.FormatOpaque, ID: id} }
 	members := map[string]token.SubjectID{}
+	if s.epoch != 0 {
+		members["epoch"] = opaque(strconv.FormatUint(s.epoch, 10))
+		return token.SubjectID{Format: token.FormatComplex, Members: members}
+	}
 	if e.Kind == audit.KindWithdraw {
 		members["user"], members["application"], members["grant"] = who(e.User), who(e.Actor), opaque(e.Grant)
 		return token.SubjectID{Format: token.FormatComplex, Members: members}

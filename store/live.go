@@ -60,6 +60,12 @@ func OpenLive(ctx context.Context, engine, records Engine) (*Live, error) {
 // Epoch is the epoch that the next batch will be under.
 func (l *Live) Epoch() Epoch { return *l.current.Load() }
 
+// InForce is the epoch that is in force, whichever process has opened it.
+func (l *Live) InForce(ctx context.Context) (Epoch, error) {
+	e, _, _, err := remembered(ctx, l.records)
+	return e, err
+}
+
 // Renew compares the engine's fence with the remembered epoch and opens a new one if they differ. Of several
 // processes that do so at once, one opens it and the others follow.
 //

@@ -212,8 +212,8 @@ func (o *sse) news(n signals.News) error {
 			return err
 		}
 		id := ""
-		if n.Settled {
-			id = "id: " + stop.Position() + "\n"
+		if at := stop.Position(); n.Settled && at != "" {
+			id = "id: " + at + "\n"
 		}
 		if err := o.write("event: stop\n" + id + "data: " + set + "\n\n"); err != nil {
 			return err

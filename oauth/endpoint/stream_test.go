@@ -20,6 +20,7 @@ import (
 	"obolus/oauth"
 	"obolus/oauth/endpoint"
 	"obolus/signals"
+	"obolus/store"
 	"obolus/token"
 	"obolus/transaction"
 )
@@ -30,6 +31,7 @@ func telling(t *testing.T, w *world.World, change func(*endpoint.Config)) func(*
 	feed, err := signals.NewFeed(signals.FeedConfig{
 		Issuer: world.Issuer, Ledger: w.Ledger, Keys: w.Keys, Signer: w.Signer, Now: w.Now, Look: 5 * time.Millisecond,
 		Longest: func(context.Context) (time.Duration, error) { return time.Hour, nil },
+		Epoch:   func(ctx context.Context) (store.Epoch, error) { return w.Live.InForce(ctx) },
 	})
 	if err != nil {
 		t.Fatal(err)

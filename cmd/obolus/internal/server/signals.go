@@ -19,7 +19,8 @@ func (p *parts) signals() error {
 	var err error
 	p.longest = &lasting{registry: p.registry, tokens: p.cfg.Tokens, now: p.opts.Now}
 	p.feed, err = signals.NewFeed(signals.FeedConfig{
-		Issuer: p.cfg.Issuer, Ledger: p.ledger, Keys: p.ring, Signer: token.NewIssuer(p.cfg.Issuer), Longest: p.longest.get, Now: p.opts.Now,
+		Issuer: p.cfg.Issuer, Ledger: p.ledger, Keys: p.ring, Signer: token.NewIssuer(p.cfg.Issuer), Longest: p.longest.get,
+		Epoch: p.stores.live.InForce, Now: p.opts.Now,
 	})
 	from := p.transmitters()
 	if err != nil || len(from) == 0 {
