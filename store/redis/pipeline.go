@@ -19,7 +19,8 @@ type pipeline struct {
 	pipe    redis.Pipeliner
 	commits []once
 	reads   []*redis.Cmd
-	all     bool   // there is one command for all reads
+	all     bool // there is one command for all reads
+	known   *known
 	checks  []once // one for each node that a fenced batch touches
 	clock   *redis.Cmd
 }
@@ -39,7 +40,7 @@ const (
 )
 
 func (e *Engine) pipeline(ctx context.Context, b store.Batch, known *known) *pipeline {
-	p := &pipeline{pipe: e.client.Pipeline()}
+	p := &pipeline{pipe: e.client.Pipeline(), known: known}
 	bases := make([]string, 0, len(b.Commits)+len(b.Reads))
 	for _, c := range b.Commits {
 		base := e.base(c.Partition)
@@ -76,28 +77,18 @@ func (e *Engine) readArgs(keys []store.Key) []any {
 	return args
 }
 
-func (p *pipeline) send(ctx context.Context) {
-	queue := make([]redis.Cmder, 0, len(p.commits)+len(p.reads)+len(p.checks)+1)
+// append puts the commands behind others, but for the checks, which come after everything.
+func (p *pipeline) append(queue []redis.Cmder) []redis.Cmder {
 	for _, c := range p.commits {
 		queue = append(queue, c)
 	}
 	for _, r := range p.reads {
 		queue = append(queue, r)
 	}
-	for _, c := range p.checks {
-		queue = append(queue, c)
-	}
 	if p.clock != nil {
 		queue = append(queue, p.clock)
 	}
-	if err := p.pipe.BatchProcess(ctx, queue...); err != nil {
-		for _, c := range queue {
-			c.SetErr(err)
-		}
-		return
-	}
-	// Each command has its own error; the first of them, which Exec returns, is often that a key is absent.
-	_, _ = p.pipe.Exec(ctx)
+	return queue
 }
 
 // unheard says whether nothing of the batch can have happened because the scripts are not loaded.

@@ -1,5 +1,6 @@
 // Package redis is the live store of many machines: Redis 6.2 or later, or Valkey, alone, under Sentinel or as a
-// Cluster. Commits are scripts, a partition is a hash tag, and a batch is one pipeline.
+// Cluster. Commits are scripts, a partition is a hash tag, and a batch is one pipeline; to one server, batches that are asked for at the
+// same time go as one.
 //
 // It keeps what Redis keeps. A Redis that may evict records is refused; continuity.go says which losses are noticed, and
 // Warnings which setting lets one pass. A failover is noticed, and opens a new epoch; replicas.go says what it is good for to
@@ -35,6 +36,7 @@ type Engine struct {
 	cluster  bool
 	listener *listener
 	fence    continuity
+	ferry    ferry
 	replicas replicas
 	warnings []string
 	closed   atomic.Bool
@@ -84,7 +86,7 @@ func (mute) Printf(context.Context, string, ...any) {}
 // Warnings are sentences about settings of the servers, as they were opened, under which a loss may go unnoticed.
 func (e *Engine) Warnings() []string { return e.warnings }
 
-// Do sends a batch as one pipeline; to a Cluster, one to each node concerned, at the same time.
+// Do sends a batch as one pipeline, or with others as one; to a Cluster, one to each node concerned, at the same time.
 func (e *Engine) Do(ctx context.Context, b store.Batch) (store.Results, error) {
 	res, err := e.do(ctx, b)
 	e.doubt(ctx, err)
@@ -111,13 +113,13 @@ func (e *Engine) do(ctx context.Context, b store.Batch) (store.Results, error) {
 		return store.Results{}, err
 	}
 	p := e.pipeline(ctx, b, known)
-	p.send(ctx)
+	e.send(ctx, b, p)
 	if b.Fence == "" && p.unheard() {
 		if err := load(ctx, e.client); err != nil {
 			return store.Results{}, unavailable(err)
 		}
 		p = e.pipeline(ctx, b, known)
-		p.send(ctx)
+		e.send(ctx, b, p)
 	}
 	if known != nil && (p.broken() || e.fence.strangers.Load() != known.strangers) {
 		return store.Results{}, store.ErrFence
@@ -127,6 +129,15 @@ func (e *Engine) do(ctx context.Context, b store.Batch) (store.Results, error) {
 		return store.Results{}, err
 	}
 	return res, e.confirm(ctx, b, known)
+}
+
+// send sends a pipeline; in a Cluster by itself, for it goes to many servers, of which one may hang.
+func (e *Engine) send(ctx context.Context, b store.Batch, p *pipeline) {
+	if e.cluster {
+		together([]*passenger{{pipeline: p, ctx: ctx}})
+		return
+	}
+	e.ferry.send(ctx, b, p)
 }
 
 // List runs through the index of the partition.

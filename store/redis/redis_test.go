@@ -641,13 +641,15 @@ func TestThePool(t *testing.T) {
 	t.Parallel()
 	s := servers.StartRedis(t)
 	e := open(t, s.URL+"?pool_size=2&max_active_conns=2&pool_timeout=50ms&dial_timeout=5m&read_timeout=5m&client_name=pool", redis.Options{})
+	large := commit(1, false) // so that each goes by itself
+	large.Writes[0].Value = make([]byte, 100_000)
 	s.Pause()
 	var all sync.WaitGroup
 	var refused atomic.Int32
 	for range 10 {
 		all.Go(func() {
 			began := time.Now()
-			_, err := e.Do(t.Context(), store.Batch{Commits: []store.Commit{commit(1, false)}})
+			_, err := e.Do(t.Context(), store.Batch{Commits: []store.Commit{large}})
 			if err == nil {
 				return
 			}
