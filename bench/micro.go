@@ -236,10 +236,14 @@ const (
 	getAnswer  = 400
 )
 
-// childHTTP is the least that a server can do: `http ADDR`.
+// childHTTP is the least that a server can do, and the least that one can do whose answer must be on disk before: `http ADDR`.
 func childHTTP(ctx context.Context, args []string) error {
 	if len(args) != 1 {
 		return errors.New("http ADDR")
+	}
+	disk, err := newShared("bare")
+	if err != nil {
+		return err
 	}
 	long := []byte(`{"a":"` + strings.Repeat("x", postAnswer) + `"}`)
 	short := long[:getAnswer]
@@ -254,8 +258,53 @@ func childHTTP(ctx context.Context, args []string) error {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
+		if r.URL.Path == pathSynced && disk.sync() != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
 		_, _ = w.Write(long)
 	}))
+}
+
+const pathSynced = "/synced"
+
+// shared is a file of which all who wait share one fdatasync.
+type shared struct {
+	file    *os.File
+	waiting chan chan error
+}
+
+func newShared(name string) (*shared, error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	s := &shared{file: f, waiting: make(chan chan error, maxOpen)}
+	go s.run()
+	return s, nil
+}
+
+const maxOpen = 1024 // who wait at once
+
+func (s *shared) sync() error {
+	done := make(chan error, 1)
+	s.waiting <- done
+	return <-done
+}
+
+func (s *shared) run() {
+	page := make([]byte, 4096)
+	for i := int64(0); ; i++ {
+		all := []chan error{<-s.waiting}
+		for len(s.waiting) > 0 {
+			all = append(all, <-s.waiting)
+		}
+		_, err := s.file.WriteAt(page, i%1024*4096)
+		err = errors.Join(err, syscall.Fdatasync(int(s.file.Fd())))
+		for _, done := range all {
+			done <- err
+		}
+	}
 }
 
 func checkBare(status int, body []byte) error {

@@ -183,6 +183,7 @@ const (
 	opGuard    = "guard check, token new"
 	opPeerKey  = "exchange, private_key_jwt"
 	opBarePost = "bare handler, POST"
+	opBareSync = "bare handler, POST and fsync"
 	opBareGet  = "bare handler, GET"
 )
 
@@ -264,7 +265,8 @@ func (b *bench) planFloor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	post := raw(http.MethodPost, "/token", bare.addr, nil, url.Values{"x": {strings.Repeat("x", 1700)}})
+	form := url.Values{"x": {strings.Repeat("x", 1700)}}
+	post, synced := raw(http.MethodPost, "/token", bare.addr, nil, form), raw(http.MethodPost, pathSynced, bare.addr, nil, form)
 	get := raw(http.MethodGet, "/jwks.json", bare.addr, nil, nil)
 	same := func(raw []byte) func(context.Context, int) ([]request, error) {
 		return func(_ context.Context, n int) ([]request, error) {
@@ -278,6 +280,7 @@ func (b *bench) planFloor(ctx context.Context) error {
 	b.entries = append(
 		b.entries,
 		&entry{group: groupFloor, name: opBarePost, at: bare, addr: bare.addr, n: 5000, prepare: same(post)},
+		&entry{group: groupFloor, name: opBareSync, at: bare, addr: bare.addr, n: 3000, prepare: same(synced), loads: true},
 		&entry{group: groupFloor, name: opBareGet, at: bare, addr: bare.addr, n: 5000, prepare: same(get)},
 	)
 	return b.planGuard(ctx)

@@ -183,7 +183,7 @@ func (r *Report) targets() []Target {
 			if l.Loaded != nil {
 				list = append(list, Target{
 					Name: fmt.Sprintf("%s: %s, p99 ÷ p50 at 70 %% load", group, l.Name), Limit: 5, Got: ratio(l.Loaded.P99, l.Loaded.P50),
-					Where: fmt.Sprintf("%.0f/s: p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms", l.Loaded.Rate, l.Loaded.P50/1000, l.Loaded.P99/1000, l.Loaded.P999/1000),
+					Where: l.Loaded.String() + r.bareTail(),
 				})
 			}
 		}
@@ -207,6 +207,20 @@ func (r *Report) targets() []Target {
 		list = append(list, Target{Name: "cold start, seconds", Limit: 0.1, Got: ms / 1000, Where: "from exec to 200 at /readyz, bolt + memory"})
 	}
 	return list
+}
+
+// bareTail is how long the tail of a bare handler is that waits for the same disk.
+func (r *Report) bareTail() string {
+	l := r.line(groupFloor, opBareSync).Loaded
+	if l == nil {
+		return ""
+	}
+	return fmt.Sprintf("; a bare handler that syncs at 70 %% of its load: %.3g", ratio(l.P99, l.P50))
+}
+
+// String is the rate and the latencies.
+func (l *Loaded) String() string {
+	return fmt.Sprintf("%.0f/s: p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms", l.Rate, l.P50/1000, l.P99/1000, l.P999/1000)
 }
 
 // print writes the tables.
