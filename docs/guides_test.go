@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -30,7 +31,42 @@ func port(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// program is cmd/obolus, which is built once for all tests that run at the same time.
+var program struct {
+	sync.Mutex
+	dir   string
+	users int
+}
+
 func build(t *testing.T, into, what string) {
+	t.Helper()
+	if what != "./cmd/obolus" {
+		compile(t, into, what)
+		return
+	}
+	program.Lock()
+	defer program.Unlock()
+	if program.users == 0 {
+		var err error
+		if program.dir, err = os.MkdirTemp("", "obolus-docs-"); err != nil {
+			t.Fatal(err)
+		}
+		compile(t, filepath.Join(program.dir, "obolus"), what)
+	}
+	program.users++
+	t.Cleanup(func() {
+		program.Lock()
+		defer program.Unlock()
+		if program.users--; program.users == 0 {
+			os.RemoveAll(program.dir)
+		}
+	})
+	if err := os.Link(filepath.Join(program.dir, "obolus"), into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func compile(t *testing.T, into, what string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", into, what)
 	cmd.Dir = ".."

@@ -168,8 +168,8 @@ func (p proxy) get(headers map[string]string) (*http.Response, http.Header) {
 	return res, reached
 }
 
-// program finds a proxy.
-func program(t *testing.T, name string) string {
+// installed finds a proxy.
+func installed(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -194,7 +194,7 @@ func (f *files) nginx(t *testing.T, config string) proxy {
 	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start(t, dir, at, program(t, "nginx"), "-p", dir, "-c", "nginx.conf", "-e", "stderr")
+	start(t, dir, at, installed(t, "nginx"), "-p", dir, "-c", "nginx.conf", "-e", "stderr")
 	return proxy{t, f, at, "http"}
 }
 
@@ -208,7 +208,7 @@ func (f *files) caddy(t *testing.T, config string) proxy {
 	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start(t, dir, at, program(t, "caddy"), "run", "--config", "Caddyfile", "--adapter", "caddyfile")
+	start(t, dir, at, installed(t, "caddy"), "run", "--config", "Caddyfile", "--adapter", "caddyfile")
 	return proxy{t, f, at, "https"}
 }
 
