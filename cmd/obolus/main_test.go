@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"obolus/admin"
 	"obolus/cmd/obolus/internal/operator"
@@ -529,6 +530,11 @@ func TestTheDemo(t *testing.T) {
 			stores := c.args(t)
 			for round := range 2 { // stores that remember do not mind a second time
 				got := obolus(t, append([]string{"demo"}, stores...)...).want(t, 0, "All 10 steps behaved as they should", "interaction_required", "grant_withdrawn")
+				for line := range strings.Lines(got.out) {
+					if utf8.RuneCountInString(line) > 81 && strings.Count(strings.TrimSpace(line), " ") > 3 {
+						t.Errorf("wider than a terminal: %s", line)
+					}
+				}
 				if strings.Contains(got.out, "\x1b[") {
 					t.Errorf("round %d: colours without a terminal", round)
 				}

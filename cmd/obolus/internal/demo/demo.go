@@ -33,6 +33,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	steps := story(w)
 	for i, s := range steps {
 		lines, err := s.do(ctx)
+		if ctx.Err() != nil {
+			return errors.New("the demo was stopped, and left nothing behind")
+		}
 		if err != nil {
 			t.step(i+1, s.title, "did not behave", nil)
 			return fmt.Errorf("step %d, %q, did not behave: %w", i+1, s.title, err)

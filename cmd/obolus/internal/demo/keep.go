@@ -17,15 +17,17 @@ func (w *world) keep(ctx context.Context, t *teller) error {
 	cfg := w.server.Config()
 	t.say("\nEverything is still running, and the agent may act again. Open in a browser:\n")
 	for _, l := range []line{
-		{"agents", w.server.Issuer() + "/agents    what Alice's agents did, and the button that stops them"},
+		{"agents", w.server.Issuer() + "/agents : what Alice's agents did, and the button that stops them"},
 		{"sign in", w.alice.id + " with the password " + w.alice.password + " (or " + w.bob.id + ", " + w.bob.password + ")"},
-		{"console", w.server.Issuer() + "/console   for operators; the token is in " + cfg.Operators.TokenFile},
-		{"keys", w.server.Issuer() + "/.well-known/oauth-authorization-server"},
+		{"console", w.server.Issuer() + "/console : for operators; the token is in " + cfg.Operators.TokenFile},
+		{"metadata", w.server.Issuer() + "/.well-known/oauth-authorization-server"},
 		{"command", "obolus audit list --follow --server " + w.server.Issuer() + " --token-file " + cfg.Operators.TokenFile},
 	} {
-		t.say("    %-8s %s", t.paint(faint, l.name), l.text)
+		t.line(faint, l)
 	}
-	t.say("\nThe agent goes on asking whether it may read Alice's mail. Ctrl-C ends it all.\n")
+	t.say("")
+	t.tell("The agent goes on asking whether it may read Alice's mail. Ctrl-C ends it all.")
+	t.say("")
 	w.nag(ctx, t)
 	return nil
 }
@@ -39,13 +41,13 @@ func (w *world) nag(ctx context.Context, t *teller) {
 		case err != nil:
 		case got.Interaction != "" && got.Interaction != last:
 			last = got.Interaction
-			t.say("    %-8s %s", t.paint(faint, "question"), got.Interaction)
+			t.line(faint, line{"question", got.Interaction})
 		case got.Token != "":
-			t.say("    %-8s the agent has a token; it reads nothing, this is a demo", t.paint(green, "allowed"))
+			t.line(green, line{"allowed", "the agent has a token; it reads nothing, this is a demo"})
 			last = ""
 		case got.Error != "" && got.Interaction == "" && got.String() != last:
 			last = got.String()
-			t.say("    %-8s %s", t.paint(red, "refused"), got)
+			t.line(red, line{"refused", got.String()})
 			if got.Reason == "" || got.status == http.StatusBadRequest && got.Error == "invalid_request" {
 				_ = w.signIn(ctx, &w.alice)
 			}

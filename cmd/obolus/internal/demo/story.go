@@ -84,11 +84,11 @@ func (w *world) aToken(ctx context.Context) ([]line, error) {
 		return nil, fmt.Errorf("the token says %v", t.Claims)
 	}
 	return []line{
-		{"sub", text("sub") + "   for whom"},
-		{"act", by + "   by whom"},
-		{"aud", fmt.Sprint(t.Claims["aud"]) + "   where, and nowhere else"},
-		{"scope", text("scope") + "   what, though both could more"},
-		{"txn", w.txn + "   the one transaction it pays for"},
+		{"sub", text("sub") + ": for whom"},
+		{"act", by + ": by whom"},
+		{"aud", fmt.Sprint(t.Claims["aud"]) + ": where, and nowhere else"},
+		{"scope", text("scope") + ": what, though both could more"},
+		{"txn", w.txn + ": what it pays for"},
 		{"exp", fmt.Sprintf("in %.0f s; cnf: bound to the agent's key", time.Until(time.Unix(int64(exp), 0)).Seconds())},
 	}, nil
 }
