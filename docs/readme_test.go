@@ -47,6 +47,28 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+// The demo prints what the README shows of it, and no table of the README has a row twice.
+func TestReadmeShowsTheDemo(t *testing.T) {
+	t.Parallel()
+	readme, dir := read(t, "../README.md"), t.TempDir()
+	build(t, filepath.Join(dir, "obolus"), "./cmd/obolus")
+	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "obolus"), "demo").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	shows(t, "obolus demo", string(out), blocks(readme, "text")[0])
+	seen := map[string]bool{}
+	for line := range strings.Lines(readme) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " |")
+		if strings.HasPrefix(line, "| [") || strings.HasPrefix(line, "| `") {
+			if seen[name] {
+				t.Errorf("the README has %s twice", name)
+			}
+			seen[name] = true
+		}
+	}
+}
+
 // carryOut runs a script, follows every link that it prints, and returns what it said.
 func carryOut(t *testing.T, dir, server, script string) (string, error) {
 	t.Helper()
