@@ -327,8 +327,12 @@ func (c *AuditExport) Run(ctx context.Context, s *Session) (err error) {
 		defer func() { err = errors.Join(err, f.Close()) }()
 		out = f
 	}
-	enc, n := json.NewEncoder(out), 0
+	enc, n := json.NewEncoder(out), uint64(0)
 	enc.SetEscapeHTML(false)
+	m := s.events("Writing")
+	if c.Output == "" {
+		m.to = nil // the events themselves are seen
+	}
 	var failed error
 	err = pages(ctx, s, "/audit", q, int(^uint(0)>>1), func(p admin.EventList) (string, int) {
 		for _, e := range p.Events {
@@ -336,17 +340,16 @@ func (c *AuditExport) Run(ctx context.Context, s *Session) (err error) {
 				return "", 0
 			}
 		}
-		n += len(p.Events)
-		if c.Output != "" {
-			fmt.Fprintf(s.Err, "\r%d events", n)
-		}
+		n += uint64(len(p.Events))
+		m.tell(n)
 		if p.Next == 0 {
 			return "", 0
 		}
 		return fmt.Sprint(p.Next), 0
 	})
-	if c.Output != "" {
-		fmt.Fprintln(s.Err)
+	m.done()
+	if err = errors.Join(err, failed); err == nil && c.Output != "" {
+		fmt.Fprintf(s.Err, "%s has %d events.\n", c.Output, n)
 	}
-	return errors.Join(err, failed)
+	return err
 }

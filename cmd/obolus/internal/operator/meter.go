@@ -12,16 +12,24 @@ type meter struct {
 	to    io.Writer // nil: nobody looks
 	now   func() time.Time
 	what  string
+	unit  string // what is counted
 	shown time.Time
 }
 
 const meterEvery = 200 * time.Millisecond
 
 func (s Stage) meter(what string) *meter {
-	m := &meter{now: s.Now, what: what}
+	m := &meter{now: s.Now, what: what, unit: "records"}
 	if f, ok := s.Err.(*os.File); ok && terminal(f) {
 		m.to = f
 	}
+	return m
+}
+
+// events is a meter that counts events of the ledger.
+func (s Stage) events(what string) *meter {
+	m := s.meter(what)
+	m.unit = "events"
 	return m
 }
 
@@ -35,7 +43,7 @@ func (m *meter) tell(records uint64) {
 		return
 	}
 	m.shown = m.now()
-	fmt.Fprintf(m.to, "\r%s: %d records", m.what, records)
+	fmt.Fprintf(m.to, "\r%s: %d %s", m.what, records, m.unit)
 }
 
 // done leaves the line to what comes next.

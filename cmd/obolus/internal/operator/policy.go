@@ -364,12 +364,18 @@ func (c *PolicyReplay) Run(ctx context.Context, s *Session) error {
 		return err
 	}
 	out := replayed{DraftVersion: draft.Version(), Differences: []change{}}
-	m := newMemory(s)
+	m, progress, decided := newMemory(s), s.events("Deciding"), uint64(0)
 	for _, kind := range []audit.Kind{audit.KindExchange, audit.KindRedeem} {
-		if err := c.walk(ctx, m, kind, func(e audit.Event, in policy.Input) { out.count(e, draft.Decide(in), c.Limit) }); err != nil {
+		err := c.walk(ctx, m, kind, func(e audit.Event, in policy.Input) {
+			out.count(e, draft.Decide(in), c.Limit)
+			decided++
+			progress.tell(decided)
+		})
+		if err != nil {
 			return err
 		}
 	}
+	progress.done()
 	return s.print(out, func(w io.Writer) {
 		for _, d := range out.Differences {
 			row(w, d.Event.Seq, clock(d.Event.At), verdict(d.Before)+" → "+verdict(d.After.Allowed), story(d.Event), strings.Join(d.After.Policies, " "))
