@@ -48,7 +48,7 @@ func build(t *testing.T, into, what string) {
 	defer program.Unlock()
 	if program.users == 0 {
 		var err error
-		if program.dir, err = os.MkdirTemp("", "obolus-docs-"); err != nil {
+		if program.dir, err = os.MkdirTemp("", "obolus-docs-"); err != nil { //nolint:usetesting // other tests use it longer than this one runs
 			t.Fatal(err)
 		}
 		compile(t, filepath.Join(program.dir, "obolus"), what)
