@@ -21,10 +21,10 @@ func (w *world) keep(ctx context.Context, t *teller) error {
 		{"sign in", w.alice.id + " with the password " + w.alice.password + " (or " + w.bob.id + ", " + w.bob.password + ")"},
 		{"console", w.server.Issuer() + "/console : for operators; the token is in " + cfg.Operators.TokenFile},
 		{"metadata", w.server.Issuer() + "/.well-known/oauth-authorization-server"},
-		{"command", "obolus audit list --follow --server " + w.server.Issuer() + " --token-file " + cfg.Operators.TokenFile},
 	} {
 		t.line(faint, l)
 	}
+	t.say("\nTo read along in another terminal:\n\n  obolus audit list --follow --server %s --token-file %s", w.server.Issuer(), cfg.Operators.TokenFile)
 	t.say("")
 	t.tell("The agent goes on asking whether it may read Alice's mail. Ctrl-C ends it all.")
 	t.say("")
