@@ -115,7 +115,11 @@ func (f *ferry) back() {
 func together(aboard []*passenger) {
 	ctx, end := patience(aboard)
 	defer end()
-	var queue []redis.Cmder
+	n := 0
+	for _, p := range aboard {
+		n += len(p.commits) + len(p.reads) + len(p.checks) + 1
+	}
+	queue := make([]redis.Cmder, 0, n)
 	for _, p := range aboard {
 		queue = p.append(queue)
 	}
