@@ -182,3 +182,16 @@ func TestFilled(t *testing.T) {
 		t.Errorf("%v: %s", err, data)
 	}
 }
+
+// TestOverloaded offers ten times too much for a moment; no request is without an answer.
+func TestOverloaded(t *testing.T) {
+	t.Parallel()
+	var said, table bytes.Buffer
+	o := overload{options: quick(t, &said), factors: []int{1, 10}, lasts: 300 * time.Millisecond, workers: 50, procs: 1}
+	if err := o.run(t.Context(), &table); err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+	if got := table.String(); !strings.Contains(got, "10×") || strings.Count(got, "\n") != 5 {
+		t.Errorf("%s", got)
+	}
+}

@@ -42,8 +42,8 @@ type surged struct {
 func runOverload(ctx context.Context, args []string) error {
 	o := overload{options: options{progress: os.Stderr, portion: 1, rounds: 1}}
 	f := flag.NewFlagSet("bench overload", flag.ContinueOnError)
-	factors := f.String("factors", "1,2,5,10", "the loads, in what the server can carry")
-	f.DurationVar(&o.lasts, "lasts", 8*time.Second, "how long each load lasts")
+	factors := f.String("factors", "1,10,2,10,5,10,1", "the loads, in what the server can carry")
+	f.DurationVar(&o.lasts, "lasts", 7*time.Second, "how long each load lasts")
 	f.IntVar(&o.workers, "connections", 2000, "of the agent that is too much")
 	f.IntVar(&o.procs, "procs", 1, "processors of the server")
 	f.StringVar(&o.server, "server", "", "the server's program; empty: this tree is built")
@@ -146,7 +146,7 @@ func (o overload) listed(raws [][]byte, good string) *share {
 func (o overload) surge(ctx context.Context, w *world, factor int, capacity float64) (surged, error) {
 	s := surged{factor: factor, took: o.lasts}
 	all := int(o.lasts.Seconds() * capacity)
-	tokens, err := w.exchanged(ctx, all/20)
+	tokens, err := w.exchanged(ctx, max(1, all/20))
 	if err != nil {
 		return s, err
 	}
@@ -154,7 +154,7 @@ func (o overload) surge(ctx context.Context, w *world, factor int, capacity floa
 	for i, t := range tokens {
 		redemptions[i] = w.redemption("/redeem", t, nil).raw
 	}
-	signed := make([][]byte, all/50)
+	signed := make([][]byte, max(1, all/50))
 	for i := range signed {
 		form, head, err := w.exchangeForm(keyAgent, w.subject, mailURI, scope)
 		if err != nil {
@@ -186,9 +186,12 @@ func (o overload) surge(ctx context.Context, w *world, factor int, capacity floa
 	return s, errors.Join(err, err1, err2, noisy.fault(), quiet.fault(), redeemed.fault())
 }
 
-// fault is that there were answers that were neither good nor a refusal for too much.
+// fault is that there were requests without an answer, or answers that were neither good nor a refusal for too much.
 func (r flooded) fault() error {
-	if r.wrong == 0 {
+	switch {
+	case r.lost > 0:
+		return fmt.Errorf("%d of %d requests had no answer", r.lost, r.sent)
+	case r.wrong == 0:
 		return nil
 	}
 	return fmt.Errorf("%d answers were neither good nor a refusal for too much: %.300s", r.wrong, r.first)
