@@ -75,6 +75,26 @@ func compile(t *testing.T, into, what string) {
 	}
 }
 
+// shell is a script of a guide, to be carried out in a folder with the program in it. The commands in it speak to a server.
+func shell(t *testing.T, dir, server, script string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eu -o pipefail\n"+script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "OBOLUS_SERVER=http://"+server,
+		"OBOLUS_TOKEN_FILE="+filepath.Join(dir, "obolus-data", "operator.token"))
+	return cmd
+}
+
+// output is what a script says, which must succeed.
+func output(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s\n%v\n%s", cmd, err, out)
+	}
+	return string(out)
+}
+
 // start runs a program until the test is over, and waits until it answers.
 func start(t *testing.T, dir, address string, args ...string) {
 	t.Helper()
@@ -213,15 +233,7 @@ func TestGuides(t *testing.T) {
 	defer people.Close()
 	run := func(script string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eu -o pipefail\n"+script)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "OBOLUS_SERVER=http://"+server,
-			"OBOLUS_TOKEN_FILE="+filepath.Join(dir, "obolus-data", "operator.token"))
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		return string(out)
+		return output(t, shell(t, dir, server, script))
 	}
 
 	text := place.Replace(read(t, "resource-server.md"))

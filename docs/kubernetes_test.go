@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -128,15 +127,9 @@ func TestKubernetes(t *testing.T) {
 		if err := os.WriteFile(file, []byte(saToken), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eu -o pipefail\n"+setup+"\n"+command)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "USER_TOKEN="+user, "PATH="+dir+":"+os.Getenv("PATH"), "OBOLUS_SERVER=http://"+server,
-			"OBOLUS_TOKEN_FILE="+filepath.Join(dir, "obolus-data", "operator.token"))
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		return string(out)
+		cmd := shell(t, dir, server, setup+"\n"+command)
+		cmd.Env = append(cmd.Env, "USER_TOKEN="+user)
+		return output(t, cmd)
 	}
 	mine := kube.token("mail", "mailer", "http://"+server, nil)
 	var asked struct {

@@ -32,15 +32,7 @@ func TestSignals(t *testing.T) {
 	start(t, dir, server, filepath.Join(dir, "obolus"), "serve", "--config", "obolus.yaml", "--listen", server)
 	run := func(script string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eu -o pipefail\n"+script)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "OBOLUS_SERVER=http://"+server,
-			"OBOLUS_TOKEN_FILE="+filepath.Join(dir, "obolus-data", "operator.token"))
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		return string(out)
+		return output(t, shell(t, dir, server, script))
 	}
 	if out := run(sh[0]); !strings.Contains(out, "202 Accepted") || !strings.Contains(out, "security_event") || !strings.Contains(out, "alice") {
 		t.Errorf("the event leads to:\n%s", out)
