@@ -14,21 +14,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"obolus/store/storetest/servers"
 )
 
 // port is one of this machine that nobody listens on.
 func port(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(servers.FreePort(t)))
 }
 
 // program is cmd/obolus, which is built once for all tests that run at the same time.
@@ -115,7 +113,7 @@ func start(t *testing.T, dir, address string, args ...string) {
 		log.Close()
 	})
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}} // who listens may not serve yet
-	for range 200 {
+	for late := time.Now().Add(2 * time.Minute); time.Now().Before(late); {
 		if res, err := client.Get("http://" + address + "/"); err == nil {
 			res.Body.Close()
 			return

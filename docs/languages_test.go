@@ -180,7 +180,7 @@ type caller struct {
 }
 
 func (c caller) status(token string, header http.Header) int {
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, c.method, c.to, http.NoBody)
 	if err != nil {

@@ -33,7 +33,7 @@ func TestRecordsAreMovedAsWritten(t *testing.T) {
 	build(t, filepath.Join(dir, "obolus"), "./cmd/obolus")
 	run := func(script string) string {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "bash", "-c", "set -eu -o pipefail\n"+script)
 		cmd.Dir = dir

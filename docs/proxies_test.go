@@ -144,7 +144,7 @@ func (p proxy) get(headers map[string]string) (*http.Response, http.Header) {
 		req.Header.Set(name, value)
 	}
 	res, err := client.Do(req)
-	for range 200 { // it may not have its certificate yet
+	for late := time.Now().Add(2 * time.Minute); time.Now().Before(late); { // it may not have its certificate yet
 		if err == nil {
 			break
 		}

@@ -72,7 +72,7 @@ func TestReadmeShowsTheDemo(t *testing.T) {
 // carryOut runs a script, follows every link that it prints, and returns what it said.
 func carryOut(t *testing.T, dir, server, script string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", "set -eu -o pipefail\n"+script)
 	cmd.Dir = dir
