@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,12 +49,7 @@ type house struct {
 
 func newHouse(t *testing.T, live string) *house {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return &house{t: t, live: live, address: l.Addr().String(), process: &process{dir: t.TempDir()}}
+	return &house{t: t, live: live, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(servers.FreePort(t))), process: &process{dir: t.TempDir()}}
 }
 
 func (h *house) at(name string) string { return filepath.Join(h.dir, name) }
@@ -133,7 +129,7 @@ func (h *house) visit(link string, answers url.Values) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	browser := &http.Client{Jar: jar, Timeout: 10 * time.Second}
+	browser := &http.Client{Jar: jar, Timeout: time.Minute}
 	res, err := browser.Get(link)
 	for range 4 {
 		if err != nil {

@@ -226,7 +226,7 @@ func TestAHangUpReadsTheGuardrailsAgain(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		got := obolus(t, append([]string{"policy", "list", "--text"}, p.flags()...)...).want(t, 0)
 		if strings.Contains(got.out, "night") && strings.Contains(got.out, "forbid") {
 			return
@@ -550,7 +550,7 @@ func TestTheDemo(t *testing.T) {
 // A demo that is kept ends when it is told to.
 func TestAKeptDemoEnds(t *testing.T) {
 	t.Parallel()
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
 	out := &until{words: "question", done: stop}
 	stage := operator.Stage{In: strings.NewReader(""), Out: out, Err: out, Now: time.Now, Open: server.Open}
