@@ -8,6 +8,7 @@ import (
 	"html"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -446,8 +447,8 @@ func TestARestoreThatIsKilled(t *testing.T) {
 			t.Parallel()
 			dir, address := t.TempDir(), c.at(t)
 			after := 200 * time.Millisecond
-			for try := 0; ; try++ {
-				if try == 25 {
+			for late := time.Now().Add(3 * time.Minute); ; {
+				if time.Now().After(late) {
 					t.Fatal("it was never killed in the middle")
 				}
 				kill(t, after, "restore", file, "--records", address, "--replace", "--yes")
@@ -456,9 +457,9 @@ func TestARestoreThatIsKilled(t *testing.T) {
 					break
 				}
 				if len(got.out) > records { // too late
-					after = after * 2 / 3
+					after -= rand.N(after / 2) // by chance, so as not to go to and fro between too late and too soon
 				} else {
-					after = after * 3 / 2
+					after += rand.N(after)
 				}
 			}
 			obolus(t, "serve", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--records", address).
