@@ -226,6 +226,14 @@ func (c *check) named(uses int) *exchange {
 	return x.header("Idempotency-Key", `"`+nonce()+`"`)
 }
 
+// spent looks whether the consent to a request is used up: the user is asked anew, though not for some seconds after the last token.
+func (c *check) spent(when string, x *exchange) {
+	c.Helper()
+	if a := x.do(); a.status != 400 || a.code() != "access_denied" && a.code() != "interaction_required" {
+		c.Errorf("%s: %d %s", when, a.status, a.body)
+	}
+}
+
 // used is how often a user's only grant to an agent was drawn from.
 func (c *check) used(agent string) int64 {
 	c.Helper()
@@ -374,9 +382,7 @@ func otBudget(c *check) {
 		for range 3 {
 			c.ok(x.do())
 		}
-		if a := x.do(); a.status != 400 || a.code() != "access_denied" && a.code() != "interaction_required" {
-			c.Errorf("the fourth: %d %s", a.status, a.body)
-		}
+		c.spent("the fourth", x)
 	})
 	c.sub("once, asked a hundred times at once", func(c *check) {
 		x := c.te(c.agent(), c.userToken("alice"))

@@ -617,7 +617,7 @@ func testRun(t *testing.T, deaf bool) {
 		t.Fatal(err)
 	}
 	want := signer(t, one, "")
-	for deadline := time.Now().Add(4 * time.Second); signer(t, two, "") != want; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); signer(t, two, "") != want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the change did not arrive")
 		}
@@ -628,13 +628,13 @@ func testRun(t *testing.T, deaf bool) {
 		if !errors.Is(err, store.ErrUnavailable) {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("nothing was reported")
 	}
 	stop()
 	select {
 	case <-ended:
-	case <-time.After(time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("it does not end")
 	}
 }
