@@ -86,7 +86,7 @@ var floors = []struct {
 	core     bool
 	packages []string
 }{
-	{true, []string{"oauth", "oauth/strict", "oauth/details"}},
+	{true, []string{"oauth", "oauth/strict", "oauth/details", "internal/browser"}},
 	{true, []string{"token", "store", "store/archive"}},
 	{true, []string{"agents", "audit", "consent", "keys", "policy", "signals", "transaction"}},
 	{true, []string{"oauth/authcode", "oauth/exchange", "users"}},

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"obolus/internal/browser"
 	obolus "obolus/token"
 )
 
@@ -397,7 +398,7 @@ func told(a answer, err error) string {
 // person is a user: somebody else's server says who they are to agents, and they sign in to allow things.
 type person struct {
 	name    string
-	browser *http.Client
+	browser *browser.Browser
 
 	mu     sync.Mutex
 	signed string

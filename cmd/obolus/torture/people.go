@@ -5,17 +5,14 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"html"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"obolus/internal/browser"
 	obolus "obolus/token"
 )
 
@@ -40,14 +37,11 @@ func usesSecret(agent string) bool {
 func (w *world) settle(ctx context.Context) error {
 	w.afterTheSecond()
 	for i := range peopleCount {
-		jar, err := cookiejar.New(nil)
+		b, err := browser.New(&http.Transport{MaxIdleConnsPerHost: 4})
 		if err != nil {
 			return err
 		}
-		p := &person{name: userName(i), browser: &http.Client{
-			Jar: jar, Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 4},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}}
+		p := &person{name: userName(i), browser: b}
 		if err := w.signIn(ctx, p); err != nil {
 			return fmt.Errorf("sign-in: %w", err)
 		}
@@ -74,56 +68,9 @@ func (w *world) afterTheSecond() {
 }
 
 func (w *world) signIn(ctx context.Context, p *person) error {
-	at := w.issuer + "/sign-in"
-	page, err := w.page(ctx, p, at)
-	if err != nil {
-		return err
-	}
-	return w.press(ctx, p, at, page, url.Values{"user": {p.name}, "password": {password}})
-}
-
-// page opens an address.
-func (w *world) page(ctx context.Context, p *person, at string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, http.NoBody)
-	if err != nil {
-		return "", err
-	}
-	a, err := sendBy(p.browser, req)
-	if err == nil && a.status != http.StatusOK {
-		err = fmt.Errorf("the page has status %d", a.status)
-	}
-	return string(a.body), err
-}
-
-var (
-	hiddenForm = regexp.MustCompile(`name="form" value="([^"]*)"`)      //nolint:gochecknoglobals // a constant that the language cannot call one
-	hiddenBack = regexp.MustCompile(`name="return_to" value="([^"]*)"`) //nolint:gochecknoglobals // and another
-	someEnd    = regexp.MustCompile(`<option value="([0-9]+)"`)         //nolint:gochecknoglobals // and another
-)
-
-// press fills in the form of a page that sends to its own address, and presses its button.
-func (w *world) press(ctx context.Context, p *person, at, page string, values url.Values) error {
-	if i := strings.Index(page, `class="card`); i >= 0 {
-		page = page[i:] // past the form by which one signs out
-	}
-	hidden := hiddenForm.FindStringSubmatch(page)
-	if hidden == nil {
-		return errors.New("the page has no form")
-	}
-	values.Set("form", html.UnescapeString(hidden[1]))
-	if back := hiddenBack.FindStringSubmatch(page); back != nil {
-		values.Set("return_to", html.UnescapeString(back[1]))
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at, strings.NewReader(values.Encode()))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Origin", w.issuer)
-	req.Header.Set("Sec-Fetch-Site", "same-origin")
-	a, err := sendBy(p.browser, req)
-	if err == nil && a.status >= http.StatusBadRequest {
-		err = fmt.Errorf("the button is answered by %d: %.300s", a.status, a.body)
+	page, err := p.browser.Open(ctx, w.issuer+"/sign-in")
+	if err == nil {
+		_, err = p.browser.SignIn(ctx, page, p.name, password)
 	}
 	return err
 }
@@ -138,25 +85,23 @@ func (w *world) allow(ctx context.Context, agent string, p *person, uses int) er
 	if uri == "" {
 		return fmt.Errorf("no question but %d %.300s", a.status, a.body)
 	}
-	page, err := w.page(ctx, p, uri)
+	page, err := p.browser.Open(ctx, uri)
 	if err != nil {
 		return err
 	}
 	until := 0 // as long as can be
-	for _, end := range someEnd.FindAllStringSubmatch(page, -1) {
-		if n, err := strconv.Atoi(end[1]); err == nil {
+	for _, end := range page.Options("until") {
+		if n, err := strconv.Atoi(end); err == nil {
 			until = max(until, n)
 		}
 	}
-	if until == 0 {
-		return errors.New("the page has no end to choose")
-	}
-	ticks := url.Values{"uses": {"any"}, "until": {strconv.Itoa(until)}, "decision": {"allow"}, "scope": {"0"}}
+	ticks := url.Values{"uses": {"any"}, "until": {strconv.Itoa(until)}}
 	if uses > 0 {
 		ticks.Set("uses", "times")
 		ticks.Set("times", strconv.Itoa(uses))
 	}
-	return w.press(ctx, p, uri, page, ticks)
+	_, err = p.browser.Allow(ctx, page, ticks)
+	return err
 }
 
 // newAgent registers an agent that nobody knows yet.

@@ -64,13 +64,16 @@ func (a *agent) exchange(ctx context.Context, subject, scope string) (answer, er
 	return answer{status: http.StatusOK, Token: t.AccessToken}, err
 }
 
+// maxAnswer is as much as is read of an answer.
+const maxAnswer = 1 << 20
+
 func ask(client *http.Client, req *http.Request) (answer, error) {
 	res, err := client.Do(req)
 	if err != nil {
 		return answer{}, err
 	}
 	defer res.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(res.Body, maxPage))
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return answer{}, err
 	}

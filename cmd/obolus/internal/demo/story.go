@@ -55,7 +55,7 @@ func (w *world) aliceAllows(ctx context.Context) ([]line, error) {
 		return nil, err
 	}
 	for _, words := range []string{"Mail helper", "The mail team", "Send mail in your name", "An automated agent will act for you"} {
-		if !strings.Contains(page.text, words) {
+		if !strings.Contains(page.Text, words) {
 			return nil, fmt.Errorf("the page does not say %q", words)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"obolus/admin"
 	"obolus/cmd/obolus/internal/config"
 	"obolus/cmd/obolus/internal/server"
+	"obolus/internal/browser"
 	"obolus/token"
 )
 
@@ -41,7 +42,7 @@ type world struct {
 // person is a user with a browser and an app.
 type person struct {
 	id, password string
-	browser      *browser
+	browser      *browser.Browser
 	token        string
 }
 
@@ -71,10 +72,9 @@ func build(ctx context.Context, o Options) (w *world, err error) {
 	}
 	w.alice, w.bob = person{id: n.id("alice"), password: secret(9)}, person{id: n.id("bob"), password: secret(9)}
 	for _, p := range []*person{&w.alice, &w.bob} {
-		if p.browser, err = newBrowser(w.wire); err != nil {
+		if p.browser, err = browser.New(w.wire); err != nil {
 			return w, err
 		}
-		p.browser.leave = callback
 	}
 	if w.agent, err = newAgent(n.id("mailer"), w.wire); err != nil {
 		return w, err

@@ -5,12 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"html"
 	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +15,7 @@ import (
 
 	"obolus/admin"
 	"obolus/cmd/obolus/internal/server"
+	"obolus/internal/browser"
 )
 
 const errands = `
@@ -34,16 +32,15 @@ users: [{id: alice, name: Alice, password: correct horse battery}]
 // errand is a user whom an agent acts for.
 type errand struct {
 	*running
-	person  *http.Client
+	alice   *browser.Browser
 	subject string
 }
 
 // said is an answer.
 type said struct {
-	status   int
-	location string
-	text     string
-	fields   map[string]any
+	status int
+	text   string
+	fields map[string]any
 }
 
 func (s said) str(name string) string {
@@ -54,38 +51,42 @@ func (s said) str(name string) string {
 // setOut signs the user in and lets her allow the agent what it asks for.
 func setOut(t *testing.T, r *running) *errand {
 	t.Helper()
-	e := &errand{running: r, person: client()}
-	e.person.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	e := &errand{running: r}
 	e.authorize()
-	asked := e.exchange().str("interaction_uri")
-	page := strings.TrimPrefix(asked, e.Issuer())
-	until := regexp.MustCompile(`<option value="([0-9]+)"`).FindAllStringSubmatch(e.open(page).text, -1)
-	if len(until) == 0 {
-		t.Fatalf("no question at %q", asked)
+	page, err := e.alice.Open(t.Context(), e.exchange().str("interaction_uri"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	e.press(page, url.Values{"uses": {"any"}, "until": {until[0][1]}, "decision": {"allow"}, "scope": {"0"}})
+	if _, err := e.alice.Allow(t.Context(), page, url.Values{"uses": {"any"}, "until": page.Options("until")[:1]}); err != nil {
+		t.Fatal(err)
+	}
 	return e
 }
 
 // authorize signs alice in, in a browser that knows nothing, and gets her token.
 func (e *errand) authorize() {
 	e.t.Helper()
-	jar, err := cookiejar.New(nil)
+	var err error
+	if e.alice, err = browser.New(&http.Transport{DisableKeepAlives: true}); err != nil {
+		e.t.Fatal(err)
+	}
+	page, err := e.alice.Open(e.t.Context(), e.Issuer()+"/sign-in")
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	e.person.Jar = jar
-	e.press("/sign-in", url.Values{"user": {"alice"}, "password": {"correct horse battery"}})
+	if _, err = e.alice.SignIn(e.t.Context(), page, "alice", "correct horse battery"); err != nil {
+		e.t.Fatal(err)
+	}
 	verifier := rand.Text() + rand.Text()
 	sum := sha256.Sum256([]byte(verifier))
-	at := e.open("/authorize?" + url.Values{
+	page, err = e.alice.Open(e.t.Context(), e.Issuer()+"/authorize?"+url.Values{
 		"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {"https://app.test/callback"}, "scope": {"mail.read mail.send"}, "state": {rand.Text()},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
-	}.Encode()).location
-	if page, ours := strings.CutPrefix(at, e.Issuer()); ours {
-		at = e.open(page).location
+	}.Encode())
+	if err != nil {
+		e.t.Fatal(err)
 	}
-	back, err := url.Parse(at)
+	back, err := url.Parse(page.Location)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -95,15 +96,6 @@ func (e *errand) authorize() {
 	}).str("access_token")
 }
 
-func (e *errand) open(path string) said {
-	e.t.Helper()
-	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodGet, e.Issuer()+path, http.NoBody)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	return e.do(req)
-}
-
 func (e *errand) post(path string, form url.Values) said {
 	e.t.Helper()
 	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodPost, e.Issuer()+path, strings.NewReader(form.Encode()))
@@ -111,14 +103,12 @@ func (e *errand) post(path string, form url.Values) said {
 		e.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Origin", e.Issuer())
-	req.Header.Set("Sec-Fetch-Site", "same-origin")
 	return e.do(req)
 }
 
 func (e *errand) do(req *http.Request) said {
 	e.t.Helper()
-	res, err := e.person.Do(req)
+	res, err := client().Do(req)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -127,28 +117,11 @@ func (e *errand) do(req *http.Request) said {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	s := said{status: res.StatusCode, location: res.Header.Get("Location"), text: string(body)}
+	s := said{status: res.StatusCode, text: string(body)}
 	if strings.Contains(res.Header.Get("Content-Type"), "json") {
 		_ = json.Unmarshal(body, &s.fields)
 	}
 	return s
-}
-
-// press fills in the form of a page.
-func (e *errand) press(path string, values url.Values) {
-	e.t.Helper()
-	page := e.open(path).text
-	if i := strings.Index(page, `class="card`); i >= 0 {
-		page = page[i:] // past the form by which one signs out
-	}
-	for _, name := range []string{"form", "return_to"} {
-		if hidden := regexp.MustCompile(`name="` + name + `" value="([^"]*)"`).FindStringSubmatch(page); hidden != nil {
-			values.Set(name, html.UnescapeString(hidden[1]))
-		}
-	}
-	if a := e.post(path, values); a.status >= http.StatusBadRequest {
-		e.t.Fatalf("%s: %d %s", path, a.status, a.text)
-	}
 }
 
 func (e *errand) exchange() said {
